@@ -1,0 +1,5 @@
+"""``python -m qdec``."""
+
+from qdec.cli import main
+
+main()

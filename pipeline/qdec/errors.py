@@ -1,0 +1,131 @@
+"""Every error that qdec raises, in one tree.
+
+::
+
+    QdecError
+    ├── ConfigError          the service's configuration is wrong (file, line, fix)
+    ├── CodeError            a circuit or detector error model cannot be served
+    │   └── CodeTooLarge     ... because it exceeds a bound, found before it was expanded
+    ├── GeometryError        a window geometry does not fit its code
+    ├── CursorError          a resume cursor is not ours, or not for this stream
+    ├── DataError            recorded data does not fit its code
+    ├── WireError            a message broke the protocol (carries its wire code)
+    ├── Refused              the service answered with an error message (client side)
+    └── ServiceUnavailable   no service answered in time (client side)
+
+`WireCode` numbers are part of the protocol (docs/protocol.md) and never change meaning.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class WireCode(IntEnum):
+    """Stable numbers that `error` messages carry."""
+
+    BAD_FRAME = 1
+    BAD_VERSION = 2
+    BAD_TYPE = 3
+    TOO_LARGE = 4
+    UNKNOWN_STREAM = 5
+    STREAM_BUSY = 6
+    NOT_OPEN = 7
+    STALE_EPOCH = 8
+    GAP = 9
+    DUPLICATE = 10
+    NO_CREDIT = 11
+    BAD_BITS = 12
+    BAD_CODE = 13
+    CODE_TOO_LARGE = 14
+    BAD_CURSOR = 15
+    BAD_OPTION = 16
+    DRAINING = 17
+    LIMIT = 18
+    BAD_LENGTH = 19
+    INTERNAL = 20
+
+
+class QdecError(Exception):
+    """Base of everything qdec raises on purpose."""
+
+    wire: WireCode = WireCode.INTERNAL
+
+
+class ConfigError(QdecError):
+    """The configuration is wrong.
+
+    Args:
+        message: what is wrong and how to mend it.
+        path: the file it stands in, if any.
+        line: 1-based line in that file, if known.
+    """
+
+    wire = WireCode.BAD_OPTION
+
+    def __init__(self, message: str, *, path: str | None = None, line: int | None = None) -> None:
+        """Prefix the message with where the mistake stands."""
+        where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
+        super().__init__(where + message)
+        self.path = path
+        self.line = line
+
+
+class CodeError(QdecError):
+    """A circuit or detector error model cannot be served; the message says why."""
+
+    wire = WireCode.BAD_CODE
+
+
+class CodeTooLarge(CodeError):
+    """A code exceeds a bound. Raised before anything of that size is allocated."""
+
+    wire = WireCode.CODE_TOO_LARGE
+
+
+class GeometryError(QdecError):
+    """A window geometry does not fit the code it was asked for."""
+
+    wire = WireCode.BAD_OPTION
+
+
+class CursorError(QdecError):
+    """A resume cursor failed authentication or belongs to another stream."""
+
+    wire = WireCode.BAD_CURSOR
+
+
+class DataError(QdecError):
+    """Recorded data does not fit the code it is replayed with."""
+
+    wire = WireCode.BAD_BITS
+
+
+class WireError(QdecError):
+    """A message broke the protocol.
+
+    Args:
+        wire: the stable code that the `error` reply carries.
+        message: one line for a person.
+        detail: a number whose meaning depends on the code (GAP: the round expected next).
+    """
+
+    def __init__(self, wire: WireCode, message: str, detail: int = 0) -> None:
+        """Keep the code and detail for the reply."""
+        super().__init__(message)
+        self.wire = wire
+        self.detail = detail
+
+
+class Refused(QdecError):
+    """The service refused what the client asked; `wire` says which rule."""
+
+    def __init__(self, wire: WireCode, message: str, detail: int = 0) -> None:
+        """Name the rule in front of the service's own words."""
+        super().__init__(f"{wire.name}: {message}")
+        self.wire = wire
+        self.detail = detail
+
+
+class ServiceUnavailable(QdecError):
+    """Nobody answered at the endpoint within the time allowed."""

@@ -1,0 +1,1 @@
+"""Tools around the decoder: what plays the quantum computer, and what checks and measures."""
