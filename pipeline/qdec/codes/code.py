@@ -1,0 +1,178 @@
+"""A code as the decoder sees it, made once from a Stim circuit or detector error model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import stim
+
+from qdec.codes.limits import (
+    Limits,
+    check_bound,
+    check_circuit,
+    check_dem,
+    parse_circuit,
+    parse_dem,
+)
+from qdec.codes.measurements import MeasurementMap, read_measurements
+from qdec.codes.mechanisms import read_mechanisms
+from qdec.codes.rounds import RoundLayout
+from qdec.codes.spacetime import SpaceTime
+from qdec.errors import CodeError
+
+CodeKind = Literal["circuit", "dem"]
+DEFAULT_LIMITS = Limits()
+# Finding a shortest graphlike error takes time that grows with the model; beyond this the
+# distance must be given.
+_DISTANCE_SEARCH_DETECTORS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """A circuit or DEM with its rounds, repetition, and (for circuits) measurement conversion.
+
+    Attributes:
+        digest: 32-byte SHA-256 of what it was made from; the code's identity everywhere.
+        dem: the detector error model, as given or as Stim derives it from the circuit.
+        layout: detectors by round.
+        spacetime: mechanisms by round, and what repeats.
+        measurements: raw measurements → detectors; None for a code given as a DEM.
+        undetectable: mechanisms, or parts of them, that flip no detector: no decoder sees them.
+    """
+
+    digest: bytes
+    dem: stim.DetectorErrorModel
+    layout: RoundLayout
+    spacetime: SpaceTime
+    measurements: MeasurementMap | None
+    undetectable: int = 0
+
+    @classmethod
+    def parse(
+        cls,
+        kind: CodeKind,
+        text: str,
+        *,
+        round_map: Sequence[int] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Code:
+        """Make a code from text.
+
+        Args:
+            kind: what the text is.
+            text: Stim's text format.
+            round_map: round of each detector, where there are no time coordinates.
+            limits: bounds, checked before anything is expanded.
+
+        Raises:
+            CodeTooLarge: a bound is exceeded.
+            CodeError: the text is malformed, empty, has no observables, undecomposed hyperedges,
+                or detectors without a round.
+        """
+        if kind == "dem":
+            dem = parse_dem(text, limits)
+            return cls._make(_digest(kind, text, round_map), dem, None, round_map, limits)
+        circuit = parse_circuit(text, limits)
+        try:
+            dem = circuit.detector_error_model(
+                decompose_errors=True, approximate_disjoint_errors=True
+            )
+        except ValueError as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise CodeError(f"Stim cannot derive a matchable DEM: {first_line}") from None
+        check_dem(dem, limits)
+        return cls._make(_digest(kind, text, round_map), dem, circuit, round_map, limits)
+
+    @classmethod
+    def from_circuit(cls, circuit: stim.Circuit, **options: object) -> Code:
+        """Make a code from a circuit that is already in memory (same checks)."""
+        check_circuit(circuit, DEFAULT_LIMITS)
+        return cls.parse("circuit", str(circuit), **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_file(cls, path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Code:
+        """Make a code from a file; ``*.dem`` is a DEM, anything else a circuit.
+
+        Raises:
+            CodeError: as `parse`, or the file cannot be read.
+        """
+        kind: CodeKind = "dem" if path.suffix == ".dem" else "circuit"
+        return cls.parse(kind, read_code_text(path, limits), limits=limits)
+
+    @classmethod
+    def _make(
+        cls,
+        digest: bytes,
+        dem: stim.DetectorErrorModel,
+        circuit: stim.Circuit | None,
+        round_map: Sequence[int] | None,
+        limits: Limits,
+    ) -> Code:
+        if dem.num_detectors == 0:
+            raise CodeError("the detector error model is empty: it has no detectors")
+        if dem.num_observables == 0:
+            raise CodeError("the code has no logical observables: there is no frame to keep")
+        mechanisms = read_mechanisms(dem)
+        layout = RoundLayout.from_dem(dem, round_map)
+        # One crowded round among many sparse ones: every record is as long as the longest.
+        slots = layout.num_rounds * layout.record_bytes * 8
+        check_bound("bits of a shot's round records", slots, limits.slots)
+        parts = None if circuit is None else read_measurements(circuit, layout)
+        spacetime = SpaceTime.build(
+            layout, mechanisms, dem.num_observables, None if parts is None else parts.fingerprints
+        )
+        measured = None if parts is None else MeasurementMap(parts, spacetime)
+        if measured is not None:
+            slots = layout.num_rounds * measured.record_bytes * 8
+            check_bound("bits of a shot's measurement records", slots, limits.slots)
+        return cls(digest, dem, layout, spacetime, measured, mechanisms.undetectable)
+
+    @property
+    def num_observables(self) -> int:
+        """Logical observables: bits of a frame."""
+        return self.spacetime.num_observables
+
+    @cached_property
+    def distance(self) -> int | None:
+        """Graphlike distance: mechanisms in the smallest undetected logical error.
+
+        None where the model is too large to search, or has no such error. Measured on the
+        template; a stretched stream has the same spacelike distance.
+        """
+        if self.layout.num_detectors > _DISTANCE_SEARCH_DETECTORS:
+            return None
+        try:
+            return len(self.dem.shortest_graphlike_error())
+        except ValueError:
+            return None
+
+
+def _digest(kind: CodeKind, text: str, round_map: Sequence[int] | None) -> bytes:
+    key = hashlib.sha256(f"{kind}\0{text}".encode())
+    if round_map is not None:
+        try:
+            key.update(np.asarray(round_map, dtype="<i8").tobytes())
+        except (OverflowError, TypeError, ValueError) as error:
+            raise CodeError(f"the round map does not hold round numbers: {error}") from None
+    return key.digest()
+
+
+def read_code_text(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Read a code file, refusing one larger than `limits.text_bytes` before reading it.
+
+    Raises:
+        CodeError: the file is missing, unreadable, too large or not UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limits.text_bytes:
+            raise CodeError(f"{path}: {size:,} bytes exceed the limit of {limits.text_bytes:,}")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CodeError(f"cannot read the code {path}: {error}") from None
