@@ -1,0 +1,65 @@
+"""One interface for every way to answer a window: compile once, decode many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdec.bits import Bytes
+from qdec.errors import GeometryError
+
+
+class Tier(IntEnum):
+    """Ways to answer a window. The numbers are on the wire (commit records) and never change."""
+
+    MATCHING = 1
+    CORRELATED = 2
+
+    @property
+    def label(self) -> str:
+        """The name in configuration, metrics and tables."""
+        return self.name.lower()
+
+    @classmethod
+    def from_label(cls, label: str) -> Tier:
+        """Inverse of `label`.
+
+        Raises:
+            GeometryError: there is no such tier.
+        """
+        try:
+            return cls[label.upper()]
+        except KeyError:
+            known = ", ".join(tier.label for tier in cls)
+            raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a decoder says about B windows.
+
+    Attributes:
+        bits: ``(B, frame_bytes + seam_bytes)`` uint8: frame update, then the seam records.
+        feasible: ``(B,)`` bool: False where no set of mechanisms explains the syndrome; the bits
+            of the part that could not be explained are zero there.
+    """
+
+    bits: Bytes
+    feasible: NDArray[np.bool_]
+
+
+class CompiledWindow(Protocol):
+    """A decoder for one kind of window."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about this decoder (conflicting edges, slow path), if any."""
+        ...
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        """Decode ``(B, rounds * record_bytes)`` uint8: B windows of packed round records."""
+        ...

@@ -1,0 +1,160 @@
+"""Where windows start, how long they are, how much of each is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qdec.codes import Code
+from qdec.errors import GeometryError
+
+# Commit regions of 20 d: the buffer of d rounds is then decoded twice for 5 % of the rounds, and
+# the per-window cost is spread over 100 rounds at d=5 (perf/README.md has the table).
+_AUTO_COMMIT_DISTANCES = 20
+# Shots up to this many auto windows long are answered whole: one window, no seam.
+_MAX_ROUNDS_PER_WINDOW = 1 << 20
+# Some 5 GB while it is compiled.
+_MAX_COMPONENTS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Window length and commit length in rounds; (0, 0) means whole shots.
+
+    Attributes:
+        window: W, rounds decoded together.
+        commit: C, leading rounds of a window whose corrections are final. W - C is the buffer.
+    """
+
+    window: int
+    commit: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each shot is one window."""
+        return self.window == 0
+
+    def __str__(self) -> str:
+        """``whole`` or ``W,C``: the form that `parse_geometry` reads."""
+        return "whole" if self.is_whole else f"{self.window},{self.commit}"
+
+
+WHOLE = Geometry(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window of a shot.
+
+    Attributes:
+        start: first round, within the shot.
+        end: one past the last round.
+        commit: rounds committed; all of them in a shot's last window.
+        length: rounds of the shot if its end is known (needed where the window sees it).
+    """
+
+    start: int
+    end: int
+    commit: int
+    length: int | None
+
+    @property
+    def closes(self) -> bool:
+        """Whether this is its shot's last window."""
+        return self.end == self.length
+
+
+def window_end(geometry: Geometry, start: int, length: int | None) -> int:
+    """One past the last round of the window that starts at round `start` of a shot."""
+    if geometry.is_whole:
+        if length is None:
+            raise GeometryError("an endless stream cannot be decoded as whole shots")
+        return length
+    end = start + geometry.window
+    return end if length is None or end < length else length
+
+
+def window_at(geometry: Geometry, start: int, length: int | None) -> Window:
+    """The window that starts at round `start` of a shot of `length` rounds (None: endless)."""
+    end = window_end(geometry, start, length)
+    closes = end == length
+    return Window(start, end, end - start if closes else geometry.commit, length)
+
+
+def parse_geometry(text: str) -> Geometry | Literal["auto"]:
+    """Read ``auto``, ``whole`` or ``W,C``.
+
+    Raises:
+        GeometryError: it is none of these.
+    """
+    word = text.strip().lower()
+    if word == "auto":
+        return "auto"
+    if word == "whole":
+        return WHOLE
+    try:
+        window, commit = (int(part) for part in word.split(","))
+        if window < 1:  # Geometry(0, …) is how whole shots are told
+            raise ValueError
+    except ValueError:
+        raise GeometryError(
+            f"windows '{text}': give auto, whole, or W,C (two numbers of rounds, like 10,5)"
+        ) from None
+    return Geometry(window, commit)
+
+
+def choose_geometry(
+    wanted: Geometry | Literal["auto"],
+    code: Code,
+    *,
+    endless: bool,
+    distance: int | None = None,
+) -> Geometry:
+    """Check a geometry against its code, or choose one.
+
+    ``auto`` takes the whole shot where it is at most 21 d rounds, else W = 21 d, C = 20 d (or a
+    buffer as long as the code's longest mechanism, if that is longer than d).
+
+    Args:
+        wanted: what the config or client asked for.
+        code: the code.
+        endless: whether the stream has no fixed length.
+        distance: the code distance, if the caller knows it; searched for otherwise.
+
+    Raises:
+        GeometryError: W - C is shorter than the longest mechanism (a truncated edge would commit),
+            a length is out of range, or an endless stream asks for whole shots, or its code has no
+            repeating round.
+    """
+    space = code.spacetime
+    if endless and space.period == 0:
+        raise GeometryError(
+            f"no repeating round was found among the {space.rounds} rounds of the code, so it "
+            "cannot be stretched into an endless stream: give a circuit of more rounds"
+        )
+    if wanted == "auto":
+        d = distance or code.distance or 5
+        buffer = max(d, space.span, 1)
+        commit = _AUTO_COMMIT_DISTANCES * d
+        if not endless and space.rounds <= commit + buffer:
+            return WHOLE
+        return Geometry(commit + buffer, commit)
+    if wanted.is_whole:
+        if endless:
+            raise GeometryError("an endless stream cannot be decoded as whole shots: give W,C")
+        return wanted
+    if not 1 <= wanted.commit <= wanted.window <= _MAX_ROUNDS_PER_WINDOW:
+        raise GeometryError(
+            f"windows {wanted}: need 1 <= C <= W <= {_MAX_ROUNDS_PER_WINDOW}, in rounds"
+        )
+    if wanted.window * space.components_per_round > _MAX_COMPONENTS:
+        raise GeometryError(
+            f"windows {wanted}: a window would hold {wanted.window * space.components_per_round:,} "
+            f"mechanisms; the limit is {_MAX_COMPONENTS:,}"
+        )
+    if wanted.window - wanted.commit < space.span:
+        raise GeometryError(
+            f"windows {wanted}: the buffer W - C must cover the longest mechanism, "
+            f"{space.span} rounds; otherwise a mechanism cut off by the window's end would commit"
+        )
+    return wanted

@@ -1,0 +1,142 @@
+"""The fault-distance gate, and what is known of the tiers that go through it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qdec.codes import Code
+from qdec.errors import ConfigError, GeometryError
+from qdec.match import Tier
+from qdec.match.faults import Faults
+from qdec.match.gate import fault_pairs, single_faults
+from qdec.match.offline import decode_shots
+from qdec.windows import WHOLE, Geometry
+from qdec_tools import gate
+from qdec_tools.circuits import memory
+
+MEMORY_X = "surface_code:rotated_memory_x"
+
+
+def code(d: int, rounds: int, p: float = 0.001, task: str = gate.DEFAULT_TASK) -> Code:
+    return Code.from_circuit(memory(d, rounds, p, task))
+
+
+def test_faults_are_what_the_instructions_flip() -> None:
+    text = (
+        "error(0.1) D0 D1 ^ D1 D2 L0\nerror(0.2) D0 D2 L0\nerror(0) D1\nerror(0.1) D3 ^ D3\n"
+        "repeat 3 {\n error(0.1) D0 ^ D1 L9\n error(0.1) D1 L0\n shift_detectors 1\n}\n"
+        "error(0.1) D0\n"
+    )
+    parsed = Code.parse("dem", text, round_map=[0, 0, 1, 1])
+    faults = Faults(parsed)
+    everything = np.arange(len(faults))
+    # D0 D1 ^ D1 D2 L0 is D0 D2 L0 to a decoder; D3 ^ D3 is nothing.
+    assert [faults.text(k) for k in range(len(faults))] == [
+        "error(0.1) D0 D1 ^ D1 D2 L0",
+        "error(0.1) D0 ^ D1 L9",
+        "error(0.1) D1 L0",
+        "error(0.1) D1 ^ D2 L9",
+        "error(0.1) D2 L0",
+        "error(0.1) D2 ^ D3 L9",
+        "error(0.1) D3 L0",
+        "error(0.1) D3",
+    ]
+    assert faults.records(everything)[..., 0].tolist() == [
+        [1, 1], [3, 0], [2, 0], [2, 1], [0, 1], [0, 3], [0, 2], [0, 2]
+    ]  # fmt: skip
+    assert faults.frames(everything)[:2].tolist() == [[1, 0], [0, 2]]
+
+
+@pytest.mark.parametrize("task", [gate.DEFAULT_TASK, MEMORY_X])
+@pytest.mark.parametrize("d", [3, 5])
+def test_matching_corrects_every_single_fault(d: int, task: str) -> None:
+    report = single_faults(code(d, d, task=task), Tier.MATCHING)
+    assert report.passed
+    assert not report.sampled
+    assert report.first_failure == ()
+    windowed = single_faults(code(d, 3 * d, task=task), Tier.MATCHING, Geometry(2 * d, d))
+    assert windowed.passed
+    assert windowed.tried > 2 * report.tried
+
+
+def test_correlated_matching_does_not_at_distance_3() -> None:
+    report = single_faults(code(3, 3), Tier.CORRELATED)
+    assert (report.failed, report.tried) == (6, 219)
+    assert not report.passed
+    assert len(report.first_failure) == 1
+    assert report.first_failure[0].startswith("error(")
+    assert single_faults(code(3, 9), Tier.CORRELATED, Geometry(6, 3)).failed > 0
+    assert single_faults(code(5, 5), Tier.CORRELATED).passed
+
+
+def test_pairs_are_each_tried_once() -> None:
+    small = code(3, 2)
+    faults = len(Faults(small))
+    seen = []
+    report = fault_pairs(small, Tier.MATCHING, progress=lambda *done: seen.append(done))
+    assert report.tried == faults * (faults - 1) // 2
+    assert seen[-1] == (report.tried, report.tried)
+    assert report.failed > 0  # distance 3 corrects one fault
+    assert len(report.first_failure) == 2
+    # The same by hand.
+    syndromes, frames = (
+        f(np.arange(faults)) for f in (Faults(small).records, Faults(small).frames)
+    )
+    i, j = np.triu_indices(faults, 1)
+    decoded, _ = decode_shots(small, Tier.MATCHING, WHOLE, syndromes[i] ^ syndromes[j])
+    assert int((decoded != frames[i] ^ frames[j]).any(axis=1).sum()) == report.failed
+
+
+def test_sampled_pairs() -> None:
+    d5 = code(5, 5)
+    for tier in (Tier.MATCHING, Tier.CORRELATED):
+        report = fault_pairs(d5, tier, limit=100_000, seed=1)
+        assert report.sampled
+        assert report.tried == 100_000
+        assert report == fault_pairs(d5, tier, limit=100_000, seed=1)
+        assert report.passed == (tier is Tier.MATCHING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [gate.DEFAULT_TASK, MEMORY_X])
+def test_all_pairs_at_distance_5(task: str) -> None:
+    d5 = code(5, 5, task=task)
+    report = fault_pairs(d5, Tier.MATCHING)
+    assert report.tried > 1_400_000
+    assert not report.sampled
+    assert report.passed
+    assert fault_pairs(d5, Tier.CORRELATED).failed > 1000
+    windowed = fault_pairs(code(5, 15, task=task), Tier.MATCHING, Geometry(10, 5), limit=1_000_000)
+    assert windowed.passed
+
+
+def test_a_fault_that_no_detector_sees_fails_the_gate() -> None:
+    text = "error(0.1) D0 L0\nerror(0.1) D0 D1\nerror(0.1) D1\nerror(0.01) L0\n"
+    report = single_faults(Code.parse("dem", text, round_map=[0, 1]), Tier.MATCHING)
+    assert report.failed >= 1
+
+
+def test_run_prints_a_table_or_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert gate.run(3) == 1
+    out, _ = capsys.readouterr()
+    assert "FAIL" in out
+    assert "pass" in out
+    assert "219" in out
+    path = tmp_path / "d3.stim"
+    path.write_text(str(memory(3, 3, 0.001)))
+    assert gate.run(path, tier="matching", json=True) == 0
+    out, _ = capsys.readouterr()
+    result = json.loads(out)
+    assert result["code"] == "d3.stim"
+    assert result["gate"][0]["tried"] == 219
+    assert result["gate"][0]["passed"] is True
+    assert gate.run(3, tier="matching", weight=2, limit=500, windows="3,2") == 1
+    assert "sampled" in capsys.readouterr().out
+    with pytest.raises(ConfigError):
+        gate.run(3, weight=3)
+    with pytest.raises(GeometryError):
+        gate.run(3, tier="magic")
