@@ -1,0 +1,91 @@
+"""Compiled windows of one (code, tier, geometry): each distinct window once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from qdec.codes import Code
+from qdec.match import CompiledWindow, Tier, compile_window
+from qdec.windows.cut import Erasure
+from qdec.windows.geometry import Geometry, Window, window_at
+
+_Key = tuple[int, int, int, int]
+# Windows that end an endless stream come in many lengths; only so many are kept.
+_KEPT = 256
+
+
+class WindowBank:
+    """Looks windows up by what they have in common; compiles what is new.
+
+    Streams of the same code share a bank, so their windows can be decoded in one batch.
+    """
+
+    def __init__(self, code: Code, tier: Tier, geometry: Geometry) -> None:
+        """Start empty; see `prepare`."""
+        self.code = code
+        self.tier = tier
+        self.geometry = geometry
+        self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
+
+    def prepare(self, length: int | None) -> None:
+        """Compile every window that shots of `length` rounds (None: endless) will need.
+
+        Raises:
+            GeometryError: a window cannot be compiled.
+        """
+        space = self.code.spacetime
+        start = 0
+        steady: set[_Key] = set()
+        while True:
+            window = window_at(self.geometry, start, length)
+            key = self._key(window)
+            in_steady_state = start >= space.head and key[2] < 0
+            if in_steady_state and key in steady and length is None:
+                return
+            self.get(window)
+            if window.closes:
+                return
+            if in_steady_state and key in steady and length is not None:
+                start = self._last_stretch(start, length)
+                continue
+            steady.add(key)
+            start += window.commit
+
+    def _last_stretch(self, start: int, length: int) -> int:
+        """Skip ahead over windows already compiled, to the last whole period before the tail."""
+        space, commit = self.code.spacetime, self.geometry.commit
+        step = commit * max(1, space.period)
+        room = length - space.tail - self.geometry.window - start
+        return start + max(1, room // step) * step if room >= step else start + commit
+
+    def get(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
+        """The decoder for a window; with erasures, one compiled for this occasion (slow)."""
+        if erasures:
+            return compile_window(self.code, self.tier, self.geometry, window, erasures)
+        key = self._key(window)
+        found = self._compiled.get(key)
+        if found is None:
+            found = compile_window(self.code, self.tier, self.geometry, window)
+            self._compiled[key] = found
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+        else:
+            self._compiled.move_to_end(key)
+        return found
+
+    def _key(self, window: Window) -> _Key:
+        class_, rounds, to_end = self.code.spacetime.window_key(
+            window.start, window.end, window.length
+        )
+        return class_, rounds, to_end, window.commit
+
+    @property
+    def num_compiled(self) -> int:
+        """Distinct windows compiled and kept."""
+        return len(self._compiled)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the compiled windows want a person to know, without repetition."""
+        seen = dict.fromkeys(note for one in self._compiled.values() for note in one.notes)
+        return tuple(seen)

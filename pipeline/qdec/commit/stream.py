@@ -1,0 +1,535 @@
+"""One stream from detection events to commits: windows in flight, seams, frames, order.
+
+No sockets and no clock: the lane pushes rounds, asks for `jobs`, has them decoded (in batches with
+other streams' jobs), hands the answers to `finish`, and takes commits in order. Shots are
+independent, so windows of later shots may be answered before an earlier shot is complete; commits
+still leave in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+import numpy as np
+
+from qdec.bits import Bytes, pack
+from qdec.commit.bank import WindowBank
+from qdec.errors import WireCode, WireError
+from qdec.ingest import Intake, ShotPosition
+from qdec.match import Answers, CompiledWindow, Tier
+from qdec.windows.cut import Erasure, answer_bytes
+from qdec.windows.geometry import Window, window_at, window_end
+from qdec.windows.ring import RoundRing
+
+log = logging.getLogger("qdec.commit")
+# Lost bits remembered per stream; more than this are decoded as if they had read 0.
+_MAX_LOST = 4096
+_NEVER = 1 << 62
+
+
+class Flag(IntFlag):
+    """What a commit says about itself. The bits are on the wire and never change.
+
+    PREEMPTED goes with LATE: the window would have been in time had the operating system not run
+    something else meanwhile (CPU time beside wall time).
+    """
+
+    SHOT_END = 1
+    LATE = 2
+    INFEASIBLE = 4
+    ERASURE = 8
+    ERASURE_IGNORED = 16
+    FENCED = 32
+    PREEMPTED = 64
+
+
+NO_FLAGS = Flag(0)
+
+
+@dataclass(slots=True)
+class Committed:
+    """The answer to one window.
+
+    Attributes:
+        window: number of the window in the stream, from 0; -1 until it is next in order.
+        first_round: stream round at which its commit region starts.
+        count: rounds committed.
+        tier: what answered.
+        flags: see `Flag`.
+        frame: ``(frame_bytes,)`` uint8: observables flipped since the shot began, all told.
+        seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
+        t_recv: ns, when the frame that completed the window was received.
+        t_send: ns, what the client stamped on that frame.
+        cpu_recv: ns of CPU time that the receiving thread had used by then.
+    """
+
+    window: int
+    first_round: int
+    count: int
+    tier: Tier
+    flags: Flag
+    frame: Bytes
+    seam: Bytes
+    t_recv: int
+    t_send: int
+    cpu_recv: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Everything a stream needs to go on from a commit boundary.
+
+    Attributes:
+        window: number of the next window.
+        base: stream round at which the current shot starts.
+        start: rounds of it committed.
+        frame: its frame so far.
+        seam: the seam into its next rounds.
+        history, sweep: see `Intake.history`.
+        lost: ones where bits of the history were lost; empty if none were.
+    """
+
+    window: int = 0
+    base: int = 0
+    start: int = 0
+    frame: bytes = b""
+    seam: bytes = b""
+    history: bytes = b""
+    sweep: bytes = b""
+    lost: bytes = b""
+
+    @property
+    def next_round(self) -> int:
+        """Stream round from which rounds must be sent again."""
+        return self.base + self.start
+
+
+@dataclass(slots=True)
+class _Shot:
+    """A shot in progress.
+
+    Attributes:
+        ready_at: stream rounds that must have arrived for its next window; `_NEVER` while one is
+            being decoded and when there is none left.
+        done: answered windows that have not been taken.
+    """
+
+    base: int
+    length: int | None
+    frame: Bytes
+    seam: Bytes
+    start: int = 0
+    ready_at: int = 0
+    done: list[Committed] = field(default_factory=list)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    lost_ignored: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.length is not None and self.start >= self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One window ready to decode.
+
+    Attributes:
+        stream: the stream it belongs to.
+        window: its place in its shot.
+        decoder: the compiled window; jobs with the same one are decoded together.
+        syndrome: ``(rounds * record_bytes,)`` uint8, the seam already XORed in.
+        flags: what is known before decoding.
+    """
+
+    stream: StreamDecoder
+    shot: _Shot
+    window: Window
+    decoder: CompiledWindow
+    syndrome: Bytes
+    flags: Flag
+
+
+class StreamDecoder:
+    """Windows, seams and frames of one stream; memory fixed at construction."""
+
+    def __init__(
+        self,
+        bank: WindowBank,
+        *,
+        length: int | None,
+        ring_rounds: int,
+        raw: bool = False,
+        state: StreamState | None = None,
+        flags: Flag = NO_FLAGS,
+    ) -> None:
+        """Start a stream, or go on from a state.
+
+        Args:
+            bank: compiled windows of its code, tier and geometry.
+            length: rounds per shot; None for shots that end when `last` is pushed, or never.
+            ring_rounds: rounds that may be in flight; at least two windows.
+            raw: rounds arrive as measurements.
+            state: where to go on; from the beginning if None.
+            flags: set on every commit (FENCED).
+
+        Raises:
+            WireError: BAD_CURSOR if the state does not fit the code.
+        """
+        code = bank.code
+        self._bank = bank
+        self._length = length
+        self._flags = flags
+        self._frame_bytes, self._seam_bytes = answer_bytes(code.spacetime)
+        window = bank.geometry.window or code.spacetime.rounds
+        self._ring = RoundRing(ring_rounds, window, code.layout.record_bytes)
+        self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
+        self._marks: deque[tuple[int, int, int, int]] = deque()
+        self._shots: deque[_Shot] = deque()
+        state = state or StreamState()
+        self._window = state.window
+        self.cost_ns = 0
+        self.received = state.next_round
+        self._next_base = state.base
+        if state.start:
+            self._restore(state)
+
+    def _restore(self, state: StreamState) -> None:
+        sizes = len(state.frame), len(state.seam)
+        if sizes != (self._frame_bytes, self._seam_bytes):
+            raise WireError(WireCode.BAD_CURSOR, "the cursor's frame does not fit the code")
+        if self._length is not None and state.start >= self._length:
+            raise WireError(WireCode.BAD_CURSOR, "the cursor lies past its shot's end")
+        self.intake.restore(state.base, state.next_round, state.history, state.sweep)
+        shot = self._open_shot()
+        shot.start = state.start
+        self._expect_next(shot)
+        shot.frame = np.frombuffer(state.frame, dtype=np.uint8).copy()
+        shot.seam = np.frombuffer(state.seam, dtype=np.uint8).copy()
+        if state.lost:
+            shot.lost = self._marks_of(state.lost, shot)
+
+    @property
+    def state(self) -> StreamState:
+        """The state behind the last commit that was taken."""
+        if not self._shots:
+            return StreamState(window=self._window, base=self._next_base)
+        shot = self._shots[0]
+        if not shot.start:
+            return StreamState(window=self._window, base=shot.base)
+        boundary = shot.base + shot.start
+        history, sweep = self.intake.history(shot.base, boundary)
+        return StreamState(
+            self._window,
+            shot.base,
+            shot.start,
+            shot.frame.tobytes(),
+            shot.seam.tobytes(),
+            history,
+            sweep,
+            self._lost_before(shot) if shot.lost else b"",
+        )
+
+    def _lost_before(self, shot: _Shot) -> bytes:
+        """What was lost in the rounds of the history: it matters to the rounds behind them, too."""
+        known = min(self.intake.lookback, shot.start)
+        plane = np.zeros((known, 8 * self.intake.record_bytes), dtype=np.bool_)
+        for round_, bit in shot.lost:
+            if shot.start - known <= round_ < shot.start:
+                plane[round_ - shot.start, bit] = True
+        return pack(plane).tobytes() if plane.any() else b""
+
+    def _marks_of(self, plane: bytes, shot: _Shot) -> list[tuple[int, int]]:
+        """Inverse of `_lost_before`."""
+        known = min(self.intake.lookback, shot.start)
+        if len(plane) != known * self.intake.record_bytes:
+            raise WireError(WireCode.BAD_CURSOR, "the cursor's losses do not fit the stream")
+        rows = np.frombuffer(plane, dtype=np.uint8).reshape(known, -1)
+        position = ShotPosition(shot.base, shot.start - known, known, self._length)
+        return self.intake.losses(rows, position)
+
+    @property
+    def retain_from(self) -> int:
+        """Earliest stream round that resuming would need again."""
+        return self._shots[0].base + self._shots[0].start if self._shots else self._next_base
+
+    @property
+    def credit_until(self) -> int:
+        """Stream round up to which (exclusive) rounds may be sent."""
+        return self.retain_from + self._ring.capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held for rounds."""
+        return self._ring.nbytes + self.intake.nbytes
+
+    def push(
+        self,
+        records: Bytes,
+        *,
+        t_recv: int,
+        t_send: int,
+        cpu_recv: int = 0,
+        last: bool = False,
+        lost: Bytes | None = None,
+    ) -> None:
+        """Take the stream's next rounds; the caller keeps to `credit_until`.
+
+        Args:
+            records: ``(n, record_bytes)`` uint8, n >= 1.
+            t_recv: ns at which they were received.
+            t_send: the client's stamp, handed back with the commit.
+            cpu_recv: ns of CPU time used by then, likewise.
+            last: the shot ends with these rounds (streams without a fixed length).
+            lost: same shape, ones where a bit was lost.
+
+        Raises:
+            WireError: BAD_BITS or BAD_LENGTH; the stream is as it was before.
+        """
+        positions = self._positions(len(records), last)
+        detectors = self.intake.accept(records, positions)
+        self._ring.write(self.received, detectors)
+        done = 0
+        for position in positions:
+            shot = self._shot_at(position)
+            if lost is not None:
+                marked = self.intake.losses(lost[done : done + position.count], position)
+                room = _MAX_LOST - sum(len(s.lost) for s in self._shots)
+                shot.lost.extend(marked[:room])
+                shot.lost_ignored |= len(marked) > room
+                # With a lost first round went the shot's sweep bits, which nothing can stand for.
+                swept = self.intake.has_sweep_bits and position.start == 0
+                shot.lost_ignored |= swept and bool((lost[done] == 255).all())
+            done += position.count
+        self.received += len(records)
+        self._marks.append((self.received, t_recv, t_send, cpu_recv))
+
+    def _positions(self, count: int, last: bool) -> list[ShotPosition]:
+        """Cut the next `count` rounds at shot boundaries.
+
+        Raises:
+            WireError: BAD_LENGTH if `last` does not fall on an end the code can have.
+        """
+        shot = self._shots[-1] if self._shots else None
+        if shot is None or (shot.length is not None and self.received >= shot.base + shot.length):
+            base = self._next_base
+        else:
+            base = shot.base
+        start = self.received - base
+        if self._length is None:
+            length = start + count if last else None
+            if length is not None:
+                self._check_end(length, count)
+            return [ShotPosition(base, start, count, length)]
+        if last and (start + count) % self._length:
+            raise WireError(
+                WireCode.BAD_LENGTH,
+                f"'last' at round {start + count} of a shot of {self._length} rounds",
+            )
+        positions = []
+        while count:
+            n = min(count, self._length - start)
+            positions.append(ShotPosition(base, start, n, self._length))
+            base, start, count = base + self._length, 0, count - n
+        return positions
+
+    def _check_end(self, length: int, count: int) -> None:
+        space = self._bank.code.spacetime
+        if not space.fits(length):
+            raise WireError(
+                WireCode.BAD_LENGTH,
+                f"a shot of this code cannot have {length} rounds: it has at least "
+                f"{space.head + space.tail}, and {space.rounds} plus or minus a multiple "
+                f"of {max(1, space.period)}",
+            )
+        if count < min(self.intake.tail_in_one_frame, length):
+            raise WireError(
+                WireCode.BAD_LENGTH,
+                f"the last {self.intake.tail_in_one_frame} rounds of a shot must come in one "
+                "frame, the one with 'last'",
+            )
+
+    def _open_shot(self) -> _Shot:
+        shot = _Shot(
+            self._next_base,
+            self._length,
+            np.zeros(self._frame_bytes, dtype=np.uint8),
+            np.zeros(self._seam_bytes, dtype=np.uint8),
+        )
+        self._shots.append(shot)
+        self._expect_next(shot)
+        if self._length is not None:
+            self._next_base += self._length
+        return shot
+
+    def _expect_next(self, shot: _Shot) -> None:
+        """Note when the shot's next window will be complete."""
+        if shot.complete:
+            shot.ready_at = _NEVER
+        else:
+            shot.ready_at = shot.base + window_end(self._bank.geometry, shot.start, shot.length)
+
+    def _shot_at(self, position: ShotPosition) -> _Shot:
+        shot = self._shots[-1] if self._shots else None
+        if shot is None or shot.base != position.base:
+            shot = self._open_shot()
+        if self._length is None and position.length is not None:
+            shot.length = position.length
+            self._next_base = shot.base + position.length
+            self._expect_next(shot)
+        return shot
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of one window's answer: frame, then seam."""
+        return self._frame_bytes + self._seam_bytes
+
+    def note_cost(self, ns: int) -> None:
+        """Remember what a window took to decode: quick to rise, slow to fall."""
+        self.cost_ns = ns if ns > self.cost_ns else (7 * self.cost_ns + ns) // 8
+
+    def jobs(self, limit: int = 1 << 30) -> list[Job]:
+        """At most `limit` windows that are complete and whose predecessor is answered."""
+        ready: list[Job] = []
+        received = self.received
+        for shot in self._shots:
+            if shot.ready_at <= received:
+                ready.append(self._job(shot))
+                if len(ready) >= limit:
+                    break
+        return ready
+
+    def _job(self, shot: _Shot) -> Job:
+        window = window_at(self._bank.geometry, shot.start, shot.length)
+        shot.ready_at = _NEVER
+        flags = self._flags
+        erasures: tuple[Erasure, ...] = ()
+        if shot.lost or shot.lost_ignored:
+            erasures, ignored = self._erasures(shot, window)
+            flags |= Flag.ERASURE if erasures else NO_FLAGS
+            flags |= Flag.ERASURE_IGNORED if ignored or shot.lost_ignored else NO_FLAGS
+        rounds = window.end - window.start
+        syndrome = self._ring.view(shot.base + window.start, rounds).flatten()
+        if window.start:
+            overlap = min(self._seam_bytes, len(syndrome))
+            syndrome[:overlap] ^= shot.seam[:overlap]
+        return Job(self, shot, window, self._bank.get(window, erasures), syndrome, flags)
+
+    def _erasures(self, shot: _Shot, window: Window) -> tuple[tuple[Erasure, ...], bool]:
+        first = window.start - self.intake.lookback
+        space = self._bank.code.spacetime
+        length = space.seen_length(window.end, window.length)
+        # A seam has no room for what reaches further than the code's own mechanisms.
+        reach = space.rounds if self._bank.geometry.is_whole else space.span
+        shot.lost = [(r, bit) for r, bit in shot.lost if r >= first]
+        found = []
+        ignored = False
+        for round_, bit in shot.lost:
+            if round_ >= window.end:
+                continue
+            erasure = self.intake.erasure(round_, bit, length)
+            rounds = [r for r, _ in erasure.detectors] if erasure else []
+            if erasure is None or max(rounds) - min(rounds) > reach:
+                ignored = True
+            elif window.start <= min(rounds) < window.end:
+                found.append(erasure)
+        return tuple(found), ignored
+
+    def finish(self, job: Job, answer: Bytes, feasible: bool) -> None:
+        """Take the answer to one of this stream's jobs: ``(frame_bytes + seam_bytes,)`` uint8."""
+        shot, window = job.shot, job.window
+        flags = job.flags
+        if not feasible:
+            flags |= Flag.INFEASIBLE
+        if window.end == window.length:
+            flags |= Flag.SHOT_END
+        shot.frame ^= answer[: self._frame_bytes]
+        shot.seam = answer[self._frame_bytes :]
+        shot.start += window.commit
+        self._expect_next(shot)
+        t_recv, t_send, cpu_recv = self._mark(shot.base + window.end)
+        shot.done.append(
+            Committed(
+                -1,
+                shot.base + window.start,
+                window.commit,
+                self._bank.tier,
+                flags,
+                shot.frame.copy(),
+                shot.seam,
+                t_recv,
+                t_send,
+                cpu_recv,
+            )
+        )
+
+    def _mark(self, end: int) -> tuple[int, int, int]:
+        for upto, t_recv, t_send, cpu_recv in self._marks:
+            if upto >= end:
+                return t_recv, t_send, cpu_recv
+        raise AssertionError("a window was answered before its rounds came")
+
+    def commits(self) -> list[Committed]:
+        """Take the commits that are next in order."""
+        taken: list[Committed] = []
+        while self._shots:
+            shot = self._shots[0]
+            taken.extend(shot.done)
+            shot.done.clear()
+            if not shot.complete:
+                break
+            self.intake.forget(shot.base)
+            self._shots.popleft()
+        retain = self.retain_from
+        while self._marks and self._marks[0][0] <= retain:
+            self._marks.popleft()
+        for commit in taken:
+            commit.window = self._window
+            self._window += 1
+        return taken
+
+
+def run_jobs(jobs: Iterable[Job], max_batch: int) -> int:
+    """Decode jobs, those with the same decoder together, and finish them.
+
+    Args:
+        jobs: of any streams.
+        max_batch: windows per call of a decoder: bounds how long one call may hold the thread.
+
+    Returns:
+        How many were decoded.
+    """
+    by_decoder: dict[int, list[Job]] = {}
+    for job in jobs:
+        by_decoder.setdefault(id(job.decoder), []).append(job)
+    count = 0
+    for group in by_decoder.values():
+        for start in range(0, len(group), max_batch):
+            batch = group[start : start + max_batch]
+            started = time.monotonic_ns()
+            answers = _decode(batch)
+            cost = (time.monotonic_ns() - started) // len(batch)
+            for job, bits, ok in zip(batch, answers.bits, answers.feasible.tolist(), strict=True):
+                job.stream.finish(job, bits, ok)
+                job.stream.note_cost(cost)
+            count += len(batch)
+    return count
+
+
+def _decode(batch: list[Job]) -> Answers:
+    """Decode windows of one kind. What a decoder cannot answer is infeasible, not a dead lane."""
+    syndromes = [job.syndrome for job in batch]
+    try:
+        return batch[0].decoder.decode(
+            syndromes[0][None] if len(batch) == 1 else np.stack(syndromes)
+        )
+    except Exception:
+        log.exception("a decoder failed on %d windows: they are answered as infeasible", len(batch))
+        width = batch[0].stream.answer_bytes
+        return Answers(
+            np.zeros((len(batch), width), dtype=np.uint8), np.zeros(len(batch), dtype=np.bool_)
+        )
