@@ -1,0 +1,1 @@
+"""What travels between client and lane: messages, commit records, cursors, endpoints."""

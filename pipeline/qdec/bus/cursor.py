@@ -1,0 +1,121 @@
+"""Resume cursors: a stream's state behind a commit, sealed so that only the service can make one.
+
+A client treats a cursor as opaque bytes and hands the newest one back. It holds nothing secret (all
+of it follows from what the client sent), but a lane believes it, so it is authenticated with a key
+that the service keeps: BLAKE2b, keyed, 16-byte tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+
+from qdec.bus.wire import MAX_CURSOR_BYTES
+from qdec.errors import CursorError
+
+_TAG = 16
+# version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, then the
+# state's integers and the lengths of its five byte strings.
+_HEAD = struct.Struct("<B32s16sBBIIQQQQIIIII")
+_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What a lane needs to take a stream over.
+
+    Attributes:
+        code: SHA-256 of the code.
+        stream: the stream's name.
+        raw: rounds carry measurements.
+        tier: tier number.
+        window_rounds, commit_rounds: the pinned geometry; 0, 0 for whole shots.
+        shot_rounds: rounds per shot; 0 if endless.
+        window, base, start: as in `qdec.commit.StreamState`.
+        frame, seam, history, sweep, lost: likewise.
+    """
+
+    code: bytes
+    stream: str
+    raw: bool
+    tier: int
+    window_rounds: int
+    commit_rounds: int
+    shot_rounds: int
+    window: int
+    base: int
+    start: int
+    frame: bytes
+    seam: bytes
+    history: bytes
+    sweep: bytes
+    lost: bytes
+
+
+def stream_tag(stream: str) -> bytes:
+    """16-byte hash that stands for a stream's name."""
+    return hashlib.blake2b(stream.encode(), digest_size=16).digest()
+
+
+def cursor_size(frame: int, seam: int, history: int, sweep: int) -> int:
+    """Most bytes of a sealed cursor; where bits of the history were lost it holds that twice."""
+    return _HEAD.size + frame + seam + 2 * history + sweep + _TAG
+
+
+def seal(cursor: Cursor, key: bytes) -> bytes:
+    """Serialise and authenticate."""
+    payload = (
+        _HEAD.pack(
+            _VERSION,
+            cursor.code,
+            stream_tag(cursor.stream),
+            cursor.raw,
+            cursor.tier,
+            cursor.window_rounds,
+            cursor.commit_rounds,
+            cursor.shot_rounds,
+            cursor.window,
+            cursor.base,
+            cursor.start,
+            len(cursor.frame),
+            len(cursor.seam),
+            len(cursor.history),
+            len(cursor.sweep),
+            len(cursor.lost),
+        )
+        + cursor.frame
+        + cursor.seam
+        + cursor.history
+        + cursor.sweep
+        + cursor.lost
+    )
+    return payload + hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
+
+
+def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
+    """Check and parse a cursor handed back for `stream`.
+
+    Raises:
+        CursorError: it was not made by this service, or for another stream.
+    """
+    if not _HEAD.size + _TAG <= len(sealed) <= MAX_CURSOR_BYTES:
+        raise CursorError("the cursor has an impossible size")
+    payload, tag = sealed[:-_TAG], sealed[-_TAG:]
+    expected = hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
+    if not hmac.compare_digest(tag, expected):
+        raise CursorError("the cursor is not one this service made (or its key was replaced)")
+    version, code, name, raw, tier, w, c, shot, window, base, start, *sizes = _HEAD.unpack_from(
+        payload
+    )
+    if version != _VERSION or name != stream_tag(stream):
+        raise CursorError("the cursor belongs to another stream, or another version of qdec")
+    parts = []
+    at = _HEAD.size
+    for size in sizes:
+        parts.append(payload[at : at + size])
+        at += size
+    if at != len(payload):
+        raise CursorError("the cursor's parts do not add up")
+    return Cursor(code, stream, bool(raw), tier, w, c, shot, window, base, start, *parts)

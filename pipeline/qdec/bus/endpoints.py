@@ -1,0 +1,56 @@
+"""Which endpoints may be bound or connected to."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from qdec.errors import ConfigError
+
+_TCP = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-*]+):(?P<port>[0-9]{1,5})")
+_MAX_IPC_PATH = 107  # sockaddr_un
+
+
+def check_endpoint(endpoint: str, *, allow_remote_plain_tcp: bool = False) -> str:
+    """Return the endpoint if a service may bind it.
+
+    Args:
+        endpoint: ``tcp://ADDRESS:PORT`` or ``ipc:///absolute/path``.
+        allow_remote_plain_tcp: accept TCP beyond loopback although it is not encrypted yet.
+
+    Raises:
+        ConfigError: it is malformed, or plain TCP beyond loopback that was not asked for.
+    """
+    if endpoint.startswith("ipc://"):
+        path = endpoint.removeprefix("ipc://")
+        too_long = len(path.encode("utf-8", "surrogateescape")) > _MAX_IPC_PATH
+        if not path.startswith("/") or not path.isprintable() or too_long:
+            raise ConfigError(
+                f"endpoint '{endpoint}': give an absolute path of at most {_MAX_IPC_PATH} bytes"
+            )
+        return endpoint
+    match = _TCP.fullmatch(endpoint)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise ConfigError(f"endpoint '{endpoint}': give tcp://ADDRESS:PORT or ipc:///absolute/path")
+    if not (allow_remote_plain_tcp or is_loopback(match["host"])):
+        raise ConfigError(
+            f"endpoint '{endpoint}' is reachable from other machines, and plain TCP is neither "
+            "encrypted nor authenticated: bind 127.0.0.1, or set plain_tcp = true under [service] "
+            "if the network is yours alone"
+        )
+    return endpoint
+
+
+def is_ipv6(endpoint: str) -> bool:
+    """Whether a socket needs ZMQ_IPV6 for this endpoint."""
+    return endpoint.startswith("tcp://[")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host part names this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
