@@ -1,0 +1,285 @@
+"""The service's configuration: TOML in, frozen values out, mistakes named by line.
+
+::
+
+    [service]
+    state_dir = "/var/lib/qdec"
+
+    [[lane]]
+    endpoints = ["tcp://127.0.0.1:7600", "ipc:///run/qdec/lane0.ipc"]
+
+    [[stream]]
+    name = "patch0"
+    code = "codes/d5.stim"
+    endless = true
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from qdec.bus.endpoints import check_endpoint
+from qdec.bus.wire import STREAM_NAME
+from qdec.errors import ConfigError, QdecError
+from qdec.match import Tier
+from qdec.windows import parse_geometry
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def default_state_dir() -> Path:
+    """Where the cursor key lives unless the configuration says otherwise."""
+    base = os.environ.get("STATE_DIRECTORY")  # set by systemd
+    if base:
+        return Path(base.split(":", 1)[0])
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "qdec"
+
+
+class StreamDefaults(_Frozen):
+    """What a stream gets that says nothing else.
+
+    Attributes:
+        tier: way to answer windows.
+        windows: ``auto``, ``whole`` or ``W,C``.
+        deadline_us: from a window's last byte in the lane to its commit.
+        ring_rounds: rounds a stream may have in flight; raised to two windows where needed.
+    """
+
+    tier: str = "matching"
+    windows: str = "auto"
+    deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
+    ring_rounds: Annotated[int, Field(ge=2, le=1 << 22)] = 16384
+
+    @field_validator("tier")
+    @classmethod
+    def _tier(cls, value: str) -> str:
+        return _checked(value, lambda: Tier.from_label(value))
+
+    @field_validator("windows")
+    @classmethod
+    def _windows(cls, value: str) -> str:
+        return _checked(value, lambda: parse_geometry(value))
+
+
+def _checked(value: str, check: Any) -> str:
+    try:
+        check()
+    except QdecError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+class StreamConfig(StreamDefaults):
+    """One stream that the service knows by name.
+
+    Attributes:
+        name: what clients open.
+        code: path of a Stim circuit or ``.dem``, relative to the configuration file.
+        lane: index of the lane that owns it.
+        raw: rounds carry measurements instead of detectors (the code must be a circuit).
+        endless: stretch the code's repeating round; otherwise shots have the code's rounds.
+        distance: the code distance, if it should not be searched for.
+    """
+
+    name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
+    code: Path
+    lane: Annotated[int, Field(ge=0)] = 0
+    raw: bool = False
+    endless: bool = False
+    distance: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class LaneConfig(_Frozen):
+    """One lane process.
+
+    Attributes:
+        endpoints: where clients reach it.
+        guests: whether clients may open streams with codes of their own here. A guest's code is
+            compiled in the lane's own thread: keep guests off lanes whose streams matter.
+        cpu: core to pin it to.
+    """
+
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
+    guests: bool = True
+    cpu: Annotated[int, Field(ge=0)] | None = None
+
+
+class ServiceSection(_Frozen):
+    """Settings of the whole service.
+
+    Attributes:
+        state_dir: holds the key that authenticates cursors.
+        plain_tcp: allow TCP beyond loopback, unencrypted and unauthenticated.
+        spare_lanes: warm processes ready to take a dead lane's place.
+        drain_s: longest time to answer what was accepted before exiting.
+        gap_ms: how long a missing round may be outstanding before it is erased.
+        pause_ms: commit latency at which a stream is asked to pause.
+        stall_s: a lane whose loop has not turned for this long is killed and replaced.
+        max_streams: open streams per lane.
+        max_stream_bytes: memory for one stream's rounds.
+    """
+
+    state_dir: Path = Field(default_factory=default_state_dir)
+    plain_tcp: bool = False
+    spare_lanes: Annotated[int, Field(ge=0, le=4)] = 1
+    drain_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    gap_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
+    pause_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
+    stall_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
+    max_streams: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    max_stream_bytes: Annotated[int, Field(ge=4096, le=1 << 34)] = 256 << 20
+
+
+class Config(_Frozen):
+    """The whole configuration."""
+
+    service: ServiceSection = ServiceSection()
+    defaults: StreamDefaults = StreamDefaults()
+    lane: Annotated[tuple[LaneConfig, ...], Field(min_length=1, max_length=256)]
+    stream: tuple[StreamConfig, ...] = ()
+
+
+_TABLES: dict[str, type[BaseModel]] = {
+    "service": ServiceSection,
+    "defaults": StreamDefaults,
+    "lane": LaneConfig,
+    "stream": StreamConfig,
+}
+
+
+def parse_config(text: str, *, path: Path) -> Config:
+    """Parse and check a configuration.
+
+    Args:
+        text: TOML.
+        path: where it came from, for messages and for relative code paths.
+
+    Raises:
+        ConfigError: with the line of the first mistake and what to do.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"line (\d+)", str(error))
+        line = int(found[1]) if found else len(text.splitlines()) or None
+        raise ConfigError(f"not TOML: {error}", path=str(path), line=line) from None
+    defaults = raw.get("defaults", {})
+    if isinstance(defaults, dict) and isinstance(raw.get("stream"), list):
+        raw["stream"] = [
+            {**defaults, **one} if isinstance(one, dict) else one for one in raw["stream"]
+        ]
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(
+            _explain(first["type"], first["loc"], first["msg"]),
+            path=str(path),
+            line=_line_of(text, first["loc"]),
+        ) from None
+    _cross_check(config, text, path)
+    streams = tuple(
+        s.model_copy(update={"code": (path.parent / s.code).resolve()}) for s in config.stream
+    )
+    return config.model_copy(update={"stream": streams})
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or `parse_config` refuses it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration: {error}", path=str(path)) from None
+    return parse_config(text, path=path)
+
+
+def _cross_check(config: Config, text: str, path: Path) -> None:
+    def fail(message: str, *loc: str | int) -> None:
+        raise ConfigError(message, path=str(path), line=_line_of(text, loc))
+
+    taken: dict[str, int] = {}
+    for i, lane in enumerate(config.lane):
+        for endpoint in lane.endpoints:
+            try:
+                check_endpoint(endpoint, allow_remote_plain_tcp=config.service.plain_tcp)
+            except ConfigError as error:
+                fail(str(error), "lane", i, "endpoints")
+            if endpoint in taken:
+                fail(
+                    f"lanes {taken[endpoint]} and {i} both bind {endpoint}: give each its own",
+                    "lane",
+                    i,
+                    "endpoints",
+                )
+            taken[endpoint] = i
+    names: set[str] = set()
+    for i, stream in enumerate(config.stream):
+        if stream.name in names:
+            fail(f"stream '{stream.name}' is defined twice", "stream", i, "name")
+        names.add(stream.name)
+        if stream.lane >= len(config.lane):
+            fail(
+                f"stream '{stream.name}' is on lane {stream.lane}, but there are only "
+                f"{len(config.lane)} [[lane]] tables (counted from 0)",
+                "stream",
+                i,
+                "lane",
+            )
+        if not (path.parent / stream.code).is_file():
+            fail(
+                f"stream '{stream.name}': there is no code file {path.parent / stream.code}",
+                "stream",
+                i,
+                "code",
+            )
+
+
+def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:
+    where = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        table = _TABLES.get(str(loc[0]), Config) if len(loc) > 1 else Config
+        known = list(table.model_fields)
+        close = difflib.get_close_matches(str(loc[-1]), known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+        return f"{where} is unknown: {hint}"
+    if kind == "missing":
+        return f"{where} is missing" + (
+            ": add a [[lane]] table with endpoints" if where == "lane" else ""
+        )
+    return f"{where}: {message.removeprefix('Value error, ')}"
+
+
+def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
+    """Line of the key at `loc`, or of its table's header where the key itself is absent."""
+    table = str(loc[0]) if loc else ""
+    index = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else None
+    key = next((str(part) for part in loc[1:] if isinstance(part, str)), None)
+    seen = -1
+    inside = False
+    header: int | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        found = re.match(r"^\[\[?\s*([A-Za-z0-9_\-]+)\s*\]\]?", stripped)
+        if found:
+            if found[1] == table:
+                seen += 1
+            inside = found[1] == table and (index is None or seen == index)
+            if inside:
+                header = number
+        elif inside and key and re.match(rf"^[\"']?{re.escape(key)}[\"']?\s*=", stripped):
+            return number
+    return header

@@ -1,0 +1,360 @@
+"""A lane without its sockets: messages in, messages out, windows decoded in between.
+
+The process around it (`qdec.lane.process`) receives, calls `receive` and `work`, and sends what is
+in `outbox`. Tests step it message by message.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from qdec import __version__
+from qdec.bus import wire
+from qdec.bus.wire import (
+    Closed,
+    Error,
+    FromLane,
+    Open,
+    Opened,
+    OpenedBody,
+    Pause,
+    PauseReason,
+    Proceed,
+    Redirect,
+    Rounds,
+    StatusReply,
+    encode,
+)
+from qdec.commit import Job, run_jobs
+from qdec.config import Config
+from qdec.errors import QdecError, WireCode, WireError
+from qdec.lane.library import Library
+from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
+from qdec.lane.session import Arrival, Session
+from qdec.lane.stats import LaneStats
+from qdec.windows.cut import answer_bytes
+
+Outgoing = tuple[bytes, list[bytes]]
+log = logging.getLogger("qdec.lane")
+# Windows per call of a decoder, and per call of `work`.
+_MAX_BATCH = 64
+_MAX_JOBS = 256
+# Decoding time per call of `work`, as far as past windows tell; input and others wait that long.
+_SLICE_NS = 1_000_000
+
+
+class LaneCore:
+    """The state of one lane.
+
+    Attributes:
+        outbox: (peer, message parts) to send, oldest first.
+        stats: counters.
+        draining: no new streams; what was accepted is still answered.
+        arrived: the last time at which the receive queue was empty, so that what is received now
+            came after it; None where the caller does not know.
+        idle: the last time at which there was nothing to receive and nothing to decode.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        lane: int,
+        key: bytes,
+        library: Library,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Serve lane number `lane` of a configuration."""
+        self.outbox: list[Outgoing] = []
+        self.stats = LaneStats()
+        self.draining = False
+        self.arrived: Arrival | None = None
+        self.idle: Arrival | None = None
+        self._key = key
+        self._clock = clock
+        self._doorkeeper = Doorkeeper(config, lane, key, library)
+        self._sessions: dict[int, Session] = {}
+        self._by_name: dict[str, Session] = {}
+        self._next_handle = 1
+        self._last_epoch = 0
+        self._probed: dict[bytes, list[tuple[bytes, Open, list[bytes]]]] = {}
+
+    @property
+    def sessions(self) -> int:
+        """Open streams."""
+        return len(self._sessions)
+
+    def configure(self, config: Config) -> None:
+        """Use a new configuration for streams that open from now on."""
+        self._doorkeeper.config = config
+
+    # -- in ------------------------------------------------------------------------------------
+
+    def receive(self, peer: bytes, parts: list[bytes]) -> None:
+        """Take one message of a client; `parts` are header and body parts."""
+        self.stats.messages += 1
+        for part in parts:
+            self.stats.bytes_in += len(part)
+        reference = 0
+        handle = epoch = 0
+        try:
+            message = wire.decode_from_client(parts[0])
+            match message:
+                case Rounds():
+                    reference, handle, epoch = message.seq, message.handle, message.epoch
+                    if len(parts) != 2:
+                        raise WireError(WireCode.BAD_FRAME, "ROUNDS has a header and one body")
+                    session = self._session(peer, handle)
+                    session.on_rounds(message, parts[1], self._clock(), self.stats, self.arrived)
+                case Open():
+                    reference = message.request
+                    _bound_parts(parts, wire.MAX_PARTS)
+                    self._on_open(peer, message, parts[1:])
+                case wire.Ping():
+                    handle, epoch = message.handle, message.epoch
+                    _bound_parts(parts, 1)
+                    session = self._session(peer, handle, epoch)
+                    self._send(peer, session.credit)
+                case wire.Close():
+                    handle, epoch = message.handle, message.epoch
+                    _bound_parts(parts, 1)
+                    session = self._session(peer, handle, epoch)
+                    self._drop(session)
+                    self._send(peer, Closed(handle, epoch))
+                case wire.Status():
+                    reference = message.request
+                    _bound_parts(parts, 1)
+                    self._send(peer, StatusReply(message.request, self.status()))
+        except QdecError as error:
+            self._refuse(peer, handle, epoch, reference, error)
+        except Exception as error:
+            log.exception("a message of %d parts broke something", len(parts))
+            self._refuse(peer, handle, epoch, reference, error)
+
+    def _refuse(
+        self, peer: bytes, handle: int, epoch: int, reference: int, error: Exception
+    ) -> None:
+        self.stats.errors += 1
+        code, detail = WireCode.INTERNAL, 0
+        words = "the service failed at this request; its log says how"
+        if isinstance(error, QdecError):
+            code, words = error.wire, str(error)[:1000]
+        if isinstance(error, WireError):
+            detail = error.detail
+        self._send(peer, Error(handle, epoch, reference, code, words, detail))
+
+    def _session(self, peer: bytes, handle: int, epoch: int | None = None) -> Session:
+        session = self._sessions.get(handle)
+        if session is None or session.peer != peer:
+            raise WireError(WireCode.NOT_OPEN, "no such stream is open here: open or resume it")
+        if epoch is not None and epoch != session.epoch:
+            raise WireError(WireCode.STALE_EPOCH, "this epoch of the stream is over: resume")
+        return session
+
+    def _on_open(self, peer: bytes, message: Open, parts: list[bytes]) -> None:
+        if self.draining:
+            raise WireError(WireCode.DRAINING, "the service is shutting down: try again later")
+        holder = self._by_name.get(message.body.stream)
+        if holder is not None and not message.resume:
+            if holder.peer == peer:
+                raise WireError(WireCode.STREAM_BUSY, "you have this stream open already")
+            # Its client may be dead: ROUTER knows, once something is sent there.
+            self._probed.setdefault(holder.peer, []).append((peer, message, parts))
+            self._send(holder.peer, holder.credit)
+            return
+        if holder is None and not self._doorkeeper.has_room(message.body.stream, self._by_name):
+            raise WireError(WireCode.LIMIT, f"{len(self._sessions)} streams are open: no more fit")
+        try:
+            opening = self._doorkeeper.admit(message, parts)
+        except ElsewhereError as elsewhere:
+            self._send(peer, Redirect(message.request, elsewhere.endpoint))
+            return
+        if holder is not None:  # the cursor proves that it is the same client's
+            self._drop(holder)
+        self._begin(peer, message, opening)
+
+    def _begin(self, peer: bytes, message: Open, opening: Opening) -> None:
+        terms, decoder = opening.terms, opening.decoder
+        self._last_epoch = max(self._last_epoch + 1, time.time_ns())
+        handle = self._next_handle
+        self._next_handle += 1
+        session = Session(handle, self._last_epoch, peer, terms, decoder)
+        session.refresh_cursor(self._key)
+        self._sessions[handle] = session
+        self._by_name[terms.stream] = session
+        self.stats.opened += 1
+        state = decoder.state
+        frame_bytes, seam_bytes = answer_bytes(terms.code.spacetime)
+        body = OpenedBody(
+            stream=terms.stream,
+            next_round=decoder.received,
+            next_window=state.window,
+            credit_until=decoder.credit_until,
+            record_bytes=decoder.intake.record_bytes,
+            shot_rounds=terms.shot_rounds or 0,
+            frame_bytes=frame_bytes,
+            seam_bytes=seam_bytes,
+            observables=terms.code.num_observables,
+            window=terms.geometry.window,
+            commit=terms.geometry.commit,
+            tier=terms.tier.label,
+            deadline_us=terms.deadline_ns // 1000,
+            ring_rounds=decoder.credit_until - decoder.retain_from,
+            tail_in_one_frame=decoder.intake.tail_in_one_frame,
+            code_sha256=terms.code.digest.hex(),
+            cursor=session.cursor_sealed,
+            notes=list(opening.notes),
+        )
+        self._send(peer, Opened(message.request, handle, session.epoch, body))
+
+    def _drop(self, session: Session) -> None:
+        del self._sessions[session.handle]
+        if self._by_name.get(session.terms.stream) is session:
+            del self._by_name[session.terms.stream]
+        self.stats.closed += 1
+
+    # -- decode --------------------------------------------------------------------------------
+
+    def work(self) -> int:
+        """Decode one layer of ready windows and put their commits in the outbox.
+
+        Returns:
+            Windows decoded; 0 when there is nothing left to do.
+        """
+        jobs: list[Job] = []
+        owners: list[Session] = []
+        budget = _SLICE_NS
+        for session in list(self._sessions.values()):
+            mine = self._jobs_of(session, budget)
+            if mine:
+                jobs.extend(mine)
+                owners.append(session)
+                budget -= len(mine) * (session.decoder.cost_ns or _SLICE_NS)
+            if budget <= 0:
+                break
+        if not jobs:
+            return 0
+        started = self._clock()
+        run_jobs(jobs, _MAX_BATCH)
+        decoded = self._clock()
+        self.stats.decode.add((decoded - started) // len(jobs), len(jobs))
+        for session in owners:
+            self._commit(session, started, decoded)
+        if len(self._sessions) > 1:
+            self._rotate(owners)
+        return len(jobs)
+
+    def _jobs_of(self, session: Session, budget: int) -> list[Job]:
+        """As many ready windows as fit in `budget` ns, at least one; one where the cost is new."""
+        cost = session.decoder.cost_ns
+        try:
+            return session.decoder.jobs(max(1, min(_MAX_JOBS, budget // cost)) if cost else 1)
+        except Exception as error:
+            # A window that cannot be compiled: nobody else's stream may suffer for it.
+            log.exception("stream %s cannot go on", session.terms.stream)
+            self._refuse(session.peer, session.handle, session.epoch, 0, error)
+            self._drop(session)
+            return []
+
+    def _commit(self, session: Session, started: int, decoded: int) -> None:
+        commits = session.decoder.commits()
+        if not commits:
+            return
+        for c in commits:
+            self.stats.queue.add(max(0, started - c.t_recv))
+        session.refresh_cursor(self._key)
+        now = self._clock()
+        header, body, worst = session.encode_commits(commits, now, self.stats, self.idle)
+        self.stats.answer.add(self._clock() - decoded, len(commits))
+        self.outbox.append((session.peer, [header, body]))
+        if session.paused is None and worst > session.terms.pause_ns:
+            self._pause(session, PauseReason.OVERLOAD)
+        elif session.paused is PauseReason.OVERLOAD and worst < session.terms.deadline_ns:
+            session.paused = None
+            self._send(session.peer, Proceed(session.handle, session.epoch))
+
+    def _rotate(self, served: list[Session]) -> None:
+        """Streams just served go to the back, so that a busy one starves nobody."""
+        for session in served:
+            self._sessions[session.handle] = self._sessions.pop(session.handle)
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def _send(self, peer: bytes, message: FromLane) -> None:
+        self.outbox.append((peer, [encode(message)]))
+
+    def _pause(self, session: Session, reason: PauseReason) -> None:
+        session.paused = reason
+        self._send(session.peer, Pause(session.handle, session.epoch, reason))
+
+    def peer_gone(self, peer: bytes) -> None:
+        """A message could not be routed: the peer's streams are free for others."""
+        self.stats.unroutable += 1
+        for session in [s for s in self._sessions.values() if s.peer == peer]:
+            self._drop(session)
+
+    def sent(self, peer: bytes, ok: bool) -> None:
+        """What became of a message to a peer; settles opens that waited for it."""
+        if not ok:
+            self.peer_gone(peer)
+        for asker, message, parts in self._probed.pop(peer, ()):
+            if ok:
+                self.stats.errors += 1
+                reply = Error(
+                    0,
+                    0,
+                    message.request,
+                    WireCode.STREAM_BUSY,
+                    f"stream '{message.body.stream}' is open for another client",
+                    0,
+                )
+                self._send(asker, reply)
+            else:
+                self.receive(asker, [encode(message), *parts])
+
+    def drain(self) -> None:
+        """Stop taking streams and ask every client to pause."""
+        self.draining = True
+        for session in self._sessions.values():
+            self._pause(session, PauseReason.DRAINING)
+
+    def farewell(self) -> None:
+        """Tell every client that its stream is closed here; its cursor resumes it elsewhere."""
+        for session in list(self._sessions.values()):
+            self._drop(session)
+            self._send(session.peer, Closed(session.handle, session.epoch))
+
+    def probe(self) -> None:
+        """Touch every client, so that dead ones are noticed even if nothing else is sent."""
+        for session in self._sessions.values():
+            self._send(session.peer, session.credit)
+
+    def status(self) -> dict[str, Any]:
+        """Counters and streams, for STATUS_REPLY. Nothing of the data itself."""
+        return {
+            "version": __version__,
+            "draining": self.draining,
+            "streams": [
+                {
+                    "stream": s.terms.stream,
+                    "tier": s.terms.tier.label,
+                    "windows": str(s.terms.geometry),
+                    "next_round": s.decoder.received,
+                    "committed": s.decoder.retain_from,
+                    "backlog": s.decoder.received - s.decoder.retain_from,
+                    "bytes": s.decoder.nbytes,
+                    "code": s.terms.code.digest.hex()[:12],
+                }
+                for s in list(self._sessions.values())[:64]
+            ],
+            **self.stats.as_dict(),
+        }
+
+
+def _bound_parts(parts: list[bytes], most: int) -> None:
+    if len(parts) > most:
+        raise WireError(
+            WireCode.BAD_FRAME, f"this message has at most {most} parts, not {len(parts)}"
+        )

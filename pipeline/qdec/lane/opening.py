@@ -1,0 +1,240 @@
+"""What a lane agrees to when a client opens or resumes a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdec.bus.cursor import Cursor, cursor_size, unseal
+from qdec.bus.wire import MAX_CURSOR_BYTES, Open, OpenBody
+from qdec.codes import Code
+from qdec.commit import Flag, StreamDecoder, StreamState
+from qdec.config import Config, StreamConfig
+from qdec.errors import CursorError, GeometryError, WireCode, WireError
+from qdec.lane.library import Library
+from qdec.lane.session import Terms
+from qdec.match import Tier
+from qdec.windows import Geometry, choose_geometry, parse_geometry
+from qdec.windows.cut import answer_bytes
+
+# About five seconds of compiling.
+_GUEST_COMPONENTS = 1_500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Terms, the decoder that serves them, and what to tell the client."""
+
+    terms: Terms
+    decoder: StreamDecoder
+    notes: tuple[str, ...]
+
+
+class ElsewhereError(Exception):
+    """The stream lives on another lane."""
+
+    def __init__(self, endpoint: str) -> None:
+        """Name the endpoint to go to."""
+        super().__init__(endpoint)
+        self.endpoint = endpoint
+
+
+class Doorkeeper:
+    """Decides on OPEN and RESUME for one lane; compiles what they need."""
+
+    def __init__(self, config: Config, lane: int, key: bytes, library: Library) -> None:
+        """See `Config`; `key` authenticates cursors."""
+        self.config = config
+        self._lane = lane
+        self._key = key
+        self._library = library
+
+    def has_room(self, stream: str, open_streams: Collection[str]) -> bool:
+        """Whether one more stream may open; guests leave room for configured streams."""
+        configured = {s.name for s in self.config.stream}
+        limit = self.config.service.max_streams
+        if stream in configured:
+            return len(open_streams) < limit
+        absent = len(configured.difference(open_streams))
+        return len(open_streams) < limit - absent
+
+    def admit(self, message: Open, parts: list[bytes]) -> Opening:
+        """Agree on terms.
+
+        Args:
+            message: the request.
+            parts: what came behind its header: code text, round map.
+
+        Raises:
+            ElsewhereError: another lane owns the stream.
+            QdecError: it was refused, with the wire code to say so.
+        """
+        body = message.body
+        cursor = unseal(body.cursor, body.stream, self._key) if message.resume else None
+        configured = next((s for s in self.config.stream if s.name == body.stream), None)
+        if configured is not None:
+            wanted = self._configured(configured, body, parts)
+        else:
+            wanted = self._guest(body, parts)
+        code = self._code(configured, body, parts)
+        tier = Tier.from_label(wanted.tier)
+        endless = wanted.endless
+        if cursor is not None:
+            geometry = self._pinned(cursor, code, wanted)
+            tier = Tier(cursor.tier)
+        else:
+            geometry = choose_geometry(
+                parse_geometry(wanted.windows), code, endless=endless, distance=wanted.distance
+            )
+        if configured is None:
+            self._check_guest(code, geometry)
+        shot_rounds = None if endless else code.spacetime.rounds
+        terms = Terms(
+            body.stream,
+            code,
+            wanted.raw,
+            tier,
+            geometry,
+            shot_rounds,
+            wanted.deadline_us * 1000,
+            int(self.config.service.gap_ms * 1e6),
+            int(self.config.service.pause_ms * 1e6),
+        )
+        return self._open(terms, wanted, cursor)
+
+    def _check_guest(self, code: Code, geometry: Geometry) -> None:
+        """A guest's windows are compiled in the lane's own thread: keep that short."""
+        space = code.spacetime
+        components = (geometry.window or space.rounds) * space.components_per_round
+        if components > _GUEST_COMPONENTS:
+            raise WireError(
+                WireCode.LIMIT,
+                f"windows of {geometry.window or space.rounds} rounds have {components:,} "
+                f"mechanisms, too many to compile while serving (limit {_GUEST_COMPONENTS:,}): "
+                "choose smaller windows, or have the stream configured",
+            )
+
+    def _open(self, terms: Terms, wanted: StreamConfig, cursor: Cursor | None) -> Opening:
+        code, geometry = terms.code, terms.geometry
+        window = geometry.window or code.spacetime.rounds
+        ring_rounds = max(wanted.ring_rounds, 2 * window)
+        measured = code.measurements if terms.raw else None
+        record_bytes = code.layout.record_bytes + (measured.record_bytes if measured else 0)
+        limit = self.config.service.max_stream_bytes
+        if (ring_rounds + window) * record_bytes > limit:
+            raise WireError(
+                WireCode.LIMIT,
+                f"{ring_rounds} rounds in flight need more than max_stream_bytes = {limit:,}",
+            )
+        history = measured.lookback * measured.record_bytes if measured else 0
+        sweep = measured.sweep_bytes if measured else 0
+        if cursor_size(*answer_bytes(code.spacetime), history, sweep) > MAX_CURSOR_BYTES:
+            raise WireError(
+                WireCode.LIMIT,
+                f"the stream's resume cursor would exceed {MAX_CURSOR_BYTES} bytes: its "
+                "mechanisms span too many rounds",
+            )
+        bank = self._library.bank(code, terms.tier, geometry, terms.shot_rounds)
+        fence = self._library.fence(code, terms.tier)
+        decoder = StreamDecoder(
+            bank,
+            length=terms.shot_rounds,
+            ring_rounds=ring_rounds,
+            raw=terms.raw,
+            state=None if cursor is None else _state(cursor),
+            flags=Flag.FENCED if fence else Flag(0),
+        )
+        hidden = (
+            f"{code.undetectable} mechanisms flip no detector: no decoder can correct them"
+            if code.undetectable
+            else ""
+        )
+        notes = tuple(note for note in (*bank.notes, fence, hidden) if note)
+        return Opening(terms, decoder, notes)
+
+    def _configured(self, stream: StreamConfig, body: OpenBody, parts: list[bytes]) -> StreamConfig:
+        if stream.lane != self._lane:
+            raise ElsewhereError(self.config.lane[stream.lane].endpoints[0])
+        given = body.model_dump(exclude_defaults=True, exclude={"stream", "cursor", "raw"})
+        if any(parts):
+            given["code"] = ...
+        for name, value in given.items():
+            if value != getattr(stream, name, None):
+                raise WireError(
+                    WireCode.BAD_OPTION,
+                    f"'{name}' of stream '{stream.name}' is set by the service's configuration: "
+                    "open it without, or under another name",
+                )
+        return stream.model_copy(update={"raw": body.raw or stream.raw})
+
+    def _guest(self, body: OpenBody, parts: list[bytes]) -> StreamConfig:
+        if not body.code:
+            known = ", ".join(s.name for s in self.config.stream) or "none"
+            raise WireError(
+                WireCode.UNKNOWN_STREAM,
+                f"no stream '{body.stream}' is configured ({known}), and no code was sent",
+            )
+        if not self.config.lane[self._lane].guests:
+            hosts = [lane for lane in self.config.lane if lane.guests]
+            if not hosts:
+                raise WireError(WireCode.UNKNOWN_STREAM, "this service does not take guests' codes")
+            raise ElsewhereError(hosts[0].endpoints[0])
+        defaults = self.config.defaults
+        options: dict[str, Any] = {
+            "name": body.stream,
+            "code": ".",
+            "raw": body.raw,
+            "endless": bool(body.endless),
+            "tier": body.tier or defaults.tier,
+            "windows": body.windows or defaults.windows,
+            "deadline_us": body.deadline_us or defaults.deadline_us,
+            "ring_rounds": defaults.ring_rounds,
+        }
+        return StreamConfig.model_construct(**options)
+
+    def _code(self, configured: StreamConfig | None, body: OpenBody, parts: list[bytes]) -> Code:
+        if configured is not None:
+            return self._library.configured(configured)
+        if not parts or not parts[0]:
+            raise WireError(WireCode.BAD_CODE, "the message's second part should hold the code")
+        try:
+            text = parts[0].decode("utf-8")
+        except UnicodeDecodeError:
+            raise WireError(WireCode.BAD_CODE, "the code is not UTF-8 text") from None
+        round_map = None
+        if len(parts) > 1 and parts[1]:
+            if len(parts[1]) % 4:
+                raise WireError(WireCode.BAD_CODE, "the round map is not a list of u32")
+            round_map = np.frombuffer(parts[1], dtype="<u4").tolist()
+        assert body.code
+        return self._library.code(body.code, text, round_map)
+
+    def _pinned(self, cursor: Cursor, code: Code, wanted: StreamConfig) -> Geometry:
+        """The geometry a cursor pins, if the cursor is for the same work."""
+        shot_rounds = 0 if wanted.endless else code.spacetime.rounds
+        if (cursor.code, cursor.raw, cursor.shot_rounds) != (code.digest, wanted.raw, shot_rounds):
+            raise CursorError("the cursor is for another code, kind of rounds or shot length")
+        if cursor.tier not in set(Tier):
+            raise CursorError("the cursor names a tier this version does not have")
+        pinned = Geometry(cursor.window_rounds, cursor.commit_rounds)
+        try:
+            # A rule may be newer than the cursor, and windows that break it could hang the lane.
+            return choose_geometry(pinned, code, endless=wanted.endless)
+        except GeometryError as error:
+            raise CursorError(f"the cursor does not fit any more: {error}") from None
+
+
+def _state(cursor: Cursor) -> StreamState:
+    return StreamState(
+        cursor.window,
+        cursor.base,
+        cursor.start,
+        cursor.frame,
+        cursor.seam,
+        cursor.history,
+        cursor.sweep,
+        cursor.lost,
+    )

@@ -1,0 +1,277 @@
+"""One open stream: what is expected next, what is refused and why, what goes out.
+
+Pure: no socket and no clock of its own. The lane hands it messages and takes commits.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from qdec.bits import Bytes
+from qdec.bus.cursor import Cursor, seal
+from qdec.bus.records import commit_dtype
+from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encode
+from qdec.codes import Code
+from qdec.commit import Committed, Flag, StreamDecoder
+from qdec.errors import WireCode, WireError
+from qdec.lane.stats import LaneStats
+from qdec.match import Tier
+from qdec.windows import Geometry
+
+_RECORD = struct.Struct("<QQQIIfHBx")
+_U32 = 0xFFFFFFFF
+# A lane that has been busy for longer is overloaded, not delayed.
+_LONGEST_BACKLOG_NS = 100_000_000
+# Plain integers: arithmetic on IntFlag members costs a microsecond each.
+_LATE, _INFEASIBLE, _PREEMPTED = int(Flag.LATE), int(Flag.INFEASIBLE), int(Flag.PREEMPTED)
+_ERASED = int(Flag.ERASURE | Flag.ERASURE_IGNORED)
+_KNOWN_FLAGS = int(RoundsFlag.LAST | RoundsFlag.LOST)
+_LAST, _LOST = int(RoundsFlag.LAST), int(RoundsFlag.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was agreed when a stream was opened.
+
+    Attributes:
+        stream: its name.
+        code: its code.
+        raw: rounds carry measurements.
+        tier: what answers.
+        geometry: pinned until it closes.
+        shot_rounds: rounds per shot; None if endless.
+        deadline_ns: from a window's last byte to its commit.
+        gap_ns: patience with a missing round.
+        pause_ns: latency at which to ask for a pause.
+    """
+
+    stream: str
+    code: Code
+    raw: bool
+    tier: Tier
+    geometry: Geometry
+    shot_rounds: int | None
+    deadline_ns: int
+    gap_ns: int
+    pause_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a message had not come yet.
+
+    Attributes:
+        t: ns of CLOCK_MONOTONIC.
+        cpu: ns of CPU time that the thread had used.
+    """
+
+    t: int
+    cpu: int
+
+
+class Session:
+    """An open stream of one client."""
+
+    def __init__(
+        self, handle: int, epoch: int, peer: bytes, terms: Terms, decoder: StreamDecoder
+    ) -> None:
+        """Begin at the decoder's state."""
+        self.handle = handle
+        self.epoch = epoch
+        self.peer = peer
+        self.terms = terms
+        self.decoder = decoder
+        self.paused: PauseReason | None = None
+        self._gap_since: int | None = None
+        self._record_bytes = decoder.intake.record_bytes
+        state = decoder.state
+        self._next_window = state.window
+        self._pad = b""
+        space = terms.code.spacetime
+        frame_bytes = (space.num_observables + 7) // 8
+        seam_bytes = space.span * terms.code.layout.record_bytes
+        dtype = commit_dtype(frame_bytes, seam_bytes)
+        self._pad = bytes(dtype.itemsize - _RECORD.size - frame_bytes - seam_bytes)
+
+    def on_rounds(
+        self,
+        m: Rounds,
+        body: bytes,
+        now: int,
+        stats: LaneStats,
+        arrived: Arrival | None = None,
+    ) -> None:
+        """Take a frame.
+
+        Latencies count from `arrived`: time spent in the socket's queue is the lane's, too.
+
+        Raises:
+            WireError: it was refused; the stream is as it was before.
+        """
+        if m.epoch != self.epoch:
+            raise WireError(WireCode.STALE_EPOCH, "this epoch of the stream is over: resume")
+        if m.flags & ~_KNOWN_FLAGS:
+            raise WireError(WireCode.BAD_FRAME, f"unknown bits in flags {m.flags}")
+        planes = 2 if m.flags & _LOST else 1
+        need = m.count * self._record_bytes * planes
+        if m.count < 1 or len(body) != need:
+            raise WireError(
+                WireCode.BAD_BITS,
+                f"{m.count} rounds are {need} bytes on this stream, not {len(body)}",
+                self.decoder.received,
+            )
+        expected = self.decoder.received
+        if m.first_round < expected:
+            stats.duplicates += 1
+            raise WireError(
+                WireCode.DUPLICATE,
+                f"round {m.first_round} was received before; {expected} is next",
+                expected,
+            )
+        if m.first_round + m.count > self.decoder.credit_until:
+            raise WireError(
+                WireCode.NO_CREDIT,
+                f"rounds beyond {self.decoder.credit_until} have no credit",
+                expected,
+            )
+        missing = m.first_round - expected
+        if missing:
+            self._on_gap(expected, now, stats)
+        planes_in = np.frombuffer(body, dtype=np.uint8).reshape(planes, m.count, -1)
+        records, lost = planes_in[0], planes_in[1] if planes == 2 else None
+        if missing:
+            records, lost = _behind_lost_rounds(missing, records, lost)
+        self.decoder.push(
+            records,
+            t_recv=now if arrived is None else arrived.t,
+            t_send=m.t_send,
+            cpu_recv=time.thread_time_ns() if arrived is None else arrived.cpu,
+            last=bool(m.flags & _LAST),
+            lost=lost,
+        )
+        self._gap_since = None
+        stats.rounds += m.count
+        stats.rounds_erased += missing
+
+    def _on_gap(self, expected: int, now: int, stats: LaneStats) -> None:
+        """Ask for the missing rounds; after the patience agreed on, let them be given up."""
+        if self._gap_since is None:
+            self._gap_since = now
+            stats.gaps += 1
+        if now - self._gap_since < self.terms.gap_ns:
+            raise WireError(
+                WireCode.GAP, f"round {expected} is missing: send again from it", expected
+            )
+
+    def encode_commits(
+        self, commits: list[Committed], now: int, stats: LaneStats, idle: Arrival | None = None
+    ) -> tuple[bytes, bytes, int]:
+        """(header, body, longest latency in ns) of a COMMIT message for these windows.
+
+        `idle` is when the lane last had nothing to do. A late window is PREEMPTED if it would have
+        been in time but for what the operating system took from the lane since then: the backlog
+        of a stall delays windows that come after it, too.
+        """
+        parts = []
+        worst = 0
+        cpu_now = time.thread_time_ns()
+        stolen = 0
+        if idle is not None and now - idle.t < _LONGEST_BACKLOG_NS:
+            stolen = max(0, now - idle.t - (cpu_now - idle.cpu))
+        for c in commits:
+            latency = max(0, now - c.t_recv)
+            worst = max(worst, latency)
+            flags = int(c.flags)
+            stats.windows += 1
+            stats.window.add(latency)
+            if latency > self.terms.deadline_ns:
+                flags |= _LATE
+                stats.late += 1
+                took = min(cpu_now - c.cpu_recv, latency - stolen)
+                if took <= self.terms.deadline_ns:
+                    flags |= _PREEMPTED
+                    stats.preempted += 1
+            if flags & _INFEASIBLE:
+                stats.infeasible += 1
+            if flags & _ERASED:
+                stats.erased += 1
+            parts.append(
+                _RECORD.pack(
+                    c.window,
+                    c.first_round,
+                    c.t_send,
+                    min(latency, _U32),
+                    c.count,
+                    math.nan,
+                    flags,
+                    c.tier,
+                )
+            )
+            parts.append(c.frame.tobytes())
+            parts.append(c.seam.tobytes())
+            parts.append(self._pad)
+        self._next_window = commits[-1].window + 1
+        header = Commit(
+            self.handle,
+            self.epoch,
+            len(commits),
+            self.decoder.credit_until,
+            self.decoder.retain_from,
+            self.cursor_sealed,
+        )
+        return encode(header), b"".join(parts), worst
+
+    cursor_sealed: bytes = b""
+
+    def refresh_cursor(self, key: bytes) -> None:
+        """Seal the state behind the last commit taken."""
+        self.cursor_sealed = seal(self.cursor, key)
+
+    @property
+    def cursor(self) -> Cursor:
+        """The stream's state behind the last commit taken."""
+        s, t = self.decoder.state, self.terms
+        return Cursor(
+            t.code.digest,
+            t.stream,
+            t.raw,
+            t.tier,
+            t.geometry.window,
+            t.geometry.commit,
+            t.shot_rounds or 0,
+            s.window,
+            s.base,
+            s.start,
+            s.frame,
+            s.seam,
+            s.history,
+            s.sweep,
+            s.lost,
+        )
+
+    @property
+    def credit(self) -> Credit:
+        """The answer to a PING."""
+        return Credit(
+            self.handle,
+            self.epoch,
+            self.decoder.credit_until,
+            self.decoder.received,
+            self._next_window,
+        )
+
+
+def _behind_lost_rounds(missing: int, records: Bytes, lost: Bytes | None) -> tuple[Bytes, Bytes]:
+    """A frame with the rounds before it that never came, and what of both is lost.
+
+    In one piece, so that a frame that is refused after all leaves the gap as it was, and a shot's
+    tail may have a gap in it.
+    """
+    nothing = np.zeros((missing, records.shape[1]), dtype=np.uint8)
+    known = np.zeros_like(records) if lost is None else lost
+    return np.concatenate([nothing, records]), np.concatenate([~nothing, known])

@@ -1,0 +1,49 @@
+"""The key that authenticates resume cursors; it outlives the service."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from qdec.errors import ConfigError
+
+_BYTES = 32
+
+
+def _make(path: Path) -> None:
+    """Write a new key; whoever comes first wins, and nobody sees half a key."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()
+
+
+def cursor_key(state_dir: Path) -> bytes:
+    """Read the key, or make it (0600) the first time.
+
+    Raises:
+        ConfigError: the directory cannot be used, or the file is not a key of ours.
+    """
+    path = state_dir / "cursor.key"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _make(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep the cursor key in {path}: {error.strerror}; "
+            "set state_dir under [service] to a directory this user may write"
+        ) from None
+    if len(key) != _BYTES:
+        raise ConfigError(
+            f"{path} is not a cursor key ({len(key)} bytes, not {_BYTES}); remove it to have a new "
+            "one made (streams in progress will then have to start over)"
+        )
+    return key

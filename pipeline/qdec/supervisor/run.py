@@ -1,0 +1,321 @@
+"""The supervisor's own loop: children started, watched, replaced, drained, reconfigured."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdec.config import Config, load_config
+from qdec.control import Channel, ChannelClosed, Message
+from qdec.errors import ConfigError
+from qdec.supervisor.keys import cursor_key
+from qdec.supervisor.notify import notify, watchdog_interval_s
+from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Spawn
+
+log = logging.getLogger("qdec.supervisor")
+_TICK_S = 0.1
+_DYING_S = 0.05
+
+
+@dataclass(slots=True)
+class _Process:
+    popen: subprocess.Popen[bytes]
+    channel: Channel
+
+
+class Supervisor:
+    """Runs a service until it is told to stop."""
+
+    def __init__(self, config: Config, config_path: Path | None) -> None:
+        """Check what can be checked without children.
+
+        Raises:
+            ConfigError: the state directory cannot be used.
+        """
+        self._config = config
+        self._path = config_path
+        self._key = cursor_key(config.service.state_dir)
+        self._policy = Policy(
+            len(config.lane),
+            config.service.spare_lanes,
+            config.service.stall_s,
+            config.service.drain_s,
+        )
+        self._processes: dict[int, _Process] = {}
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._announced = False
+        self._give_up: float | None = None
+        self._failure: str | None = None
+        self._next_watchdog = 0.0
+        self._candidate = config
+        self._checking: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT. Returns the exit status.
+
+        Raises:
+            ConfigError: a lane could not start with this configuration.
+        """
+        wake = self._catch_signals()
+        try:
+            while not self._policy.stopped:
+                for action in self._policy.decide(time.monotonic()):
+                    self._carry_out(action)
+                for selected, _ in self._selector.select(_TICK_S):
+                    if selected.data is None:
+                        wake.recv(64)
+                    else:
+                        self._listen(selected.data)
+                self._reap()
+                self._flush()
+                self._obey_signals()
+                self._finish_reload()
+                self._report()
+                self._enforce_drain()
+        finally:
+            for process in self._processes.values():
+                process.popen.kill()
+                process.popen.wait()
+            if self._checking is not None:
+                self._checking.kill()
+                self._checking.communicate()
+        if self._failure:
+            raise ConfigError(self._failure)
+        log.info("stopped")
+        return 0
+
+    # -- children ------------------------------------------------------------------------------
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Spawn():
+                self._spawn()
+            case Assign(child, lane):
+                log.info("child %d serves lane %d", child, lane)
+                self._tell(child, "serve", lane=lane, config=self._config_json())
+            case Kill(child, reason):
+                log.error("killing child %d: %s", child, reason)
+                self._processes[child].popen.kill()
+            case Drain(child):
+                self._tell(child, "drain", seconds=self._config.service.drain_s)
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        popen = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "qdec.lane.process",
+                f"--control-fd={theirs.fileno()}",
+                f"--parent={os.getpid()}",
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        child = self._policy.spawned(time.monotonic())
+        self._processes[child] = _Process(popen, Channel(ours))
+        self._selector.register(ours, selectors.EVENT_READ, data=child)
+        self._tell(
+            child,
+            "warm",
+            config=self._config_json(),
+            key=self._key.hex(),
+            strict=not self._announced,
+        )
+        log.info("child %d started, pid %d", child, popen.pid)
+
+    def _tell(self, child: int, op: str, **fields: Any) -> None:
+        # A child that is already gone is noticed when it is reaped.
+        with contextlib.suppress(ChannelClosed):
+            self._processes[child].channel.send(op, **fields)
+
+    def _flush(self) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(ChannelClosed):
+                process.channel.flush()
+
+    def _config_json(self) -> dict[str, Any]:
+        return self._config.model_dump(mode="json")
+
+    def _listen(self, child: int) -> None:
+        process = self._processes.get(child)
+        if process is None:
+            return
+        try:
+            messages = process.channel.receive()
+        except ChannelClosed:
+            # It is dead or dying; being unable to talk to it is the same as its death.
+            try:
+                process.popen.wait(_DYING_S)
+            except subprocess.TimeoutExpired:
+                process.popen.kill()
+                process.popen.wait()
+            self._gone(child)
+            return
+        for message in messages:
+            self._heard(child, message)
+
+    def _heard(self, child: int, message: Message) -> None:
+        now = time.monotonic()
+        match message["op"]:
+            case "warm":
+                self._policy.warmed(child, now)
+            case "serving":
+                self._policy.serving(child, now)
+            case "beat":
+                self._policy.beat(child, now)
+            case "failed":
+                log.error("child %d: %s", child, message["message"])
+                if not self._announced and self._failure is None:
+                    self._failure = message["message"]
+                    self._policy.stop()
+            case "drained":
+                log.info("child %d drained", child)
+
+    def _reap(self) -> None:
+        for child, process in list(self._processes.items()):
+            if process.popen.poll() is not None:
+                with contextlib.suppress(ChannelClosed):
+                    for message in process.channel.receive():
+                        self._heard(child, message)
+                self._gone(child)
+
+    def _gone(self, child: int) -> None:
+        process = self._processes.pop(child)
+        self._selector.unregister(process.channel)
+        process.channel.close()
+        status = process.popen.returncode
+        if status:
+            log.warning("child %d (pid %d) ended: %s", child, process.popen.pid, _ending(status))
+        self._policy.exited(child, time.monotonic())
+
+    # -- signals -------------------------------------------------------------------------------
+
+    def _catch_signals(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self._wakeup = theirs
+
+        def remember(number: int, _frame: object) -> None:
+            self._signals.append(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, remember)
+        self._selector.register(ours, selectors.EVENT_READ, data=None)
+        return ours
+
+    def _obey_signals(self) -> None:
+        signals, self._signals = self._signals, []
+        for number in signals:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number in (signal.SIGTERM, signal.SIGINT) and self._give_up is None:
+                log.info("draining: answering what was accepted")
+                notify("STOPPING=1", "STATUS=draining")
+                self._give_up = time.monotonic() + self._config.service.drain_s + 5
+                self._policy.stop()
+
+    def _enforce_drain(self) -> None:
+        if self._give_up is not None and time.monotonic() > self._give_up:
+            for process in self._processes.values():
+                process.popen.kill()
+
+    def _reload(self) -> None:
+        """Check the configuration and its codes in a process of their own; adopt it if it is good.
+
+        Codes take seconds to check, and until then the service goes on under the old one.
+        """
+        if self._path is None:
+            log.warning("SIGHUP: there is no configuration file to read again")
+            return
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._candidate = load_config(self._path)
+        except ConfigError as error:
+            self._refuse_reload(str(error))
+            return
+        if self._checking is not None:
+            self._checking.kill()
+            self._checking.communicate()
+        self._checking = subprocess.Popen(
+            [sys.executable, "-m", "qdec", "serve", "--config", str(self._path), "--check"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def _refuse_reload(self, why: str) -> None:
+        log.error("the new configuration is refused, the old one stays: %s", why)
+        notify("READY=1", "STATUS=serving; the last reload was refused")
+
+    def _finish_reload(self) -> None:
+        if self._checking is None or self._checking.poll() is None:
+            return
+        _, words = self._checking.communicate()
+        status, self._checking = self._checking.returncode, None
+        if status:
+            self._refuse_reload(words.decode(errors="replace").strip()[-1000:])
+            return
+        self._adopt(self._candidate)
+
+    def _adopt(self, new: Config) -> None:
+        now = time.monotonic()
+        for lane in changed_lanes(self._config, new):
+            log.info("lane %d has a new configuration: draining it", lane)
+            for child in self._policy.retire(lane, now):
+                self._tell(child, "drain", seconds=new.service.drain_s)
+        if new.stream != self._config.stream:
+            for child in self._policy.retire_spares(now):
+                self._tell(child, "drain", seconds=0)
+        self._config = new
+        self._policy.lanes = len(new.lane)
+        self._policy.spares = new.service.spare_lanes
+        for one in self._policy.children:
+            self._tell(one.id, "configure", config=self._config_json())
+        log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
+        notify("READY=1", "STATUS=serving")
+
+    def _report(self) -> None:
+        if self._policy.ready and not self._announced and self._give_up is None:
+            self._announced = True
+            endpoints = ", ".join(e for lane in self._config.lane for e in lane.endpoints)
+            log.info("ready: %s", endpoints)
+            notify("READY=1", f"STATUS=serving on {endpoints}", f"MAINPID={os.getpid()}")
+        interval = watchdog_interval_s()
+        now = time.monotonic()
+        if interval and self._policy.ready and now >= self._next_watchdog:
+            self._next_watchdog = now + interval
+            notify("WATCHDOG=1")
+
+
+def changed_lanes(old: Config, new: Config) -> list[int]:
+    """Lanes whose process cannot go on under the new configuration."""
+    return [
+        i
+        for i, lane in enumerate(old.lane)
+        if i >= len(new.lane)
+        or lane.endpoints != new.lane[i].endpoints
+        or lane.cpu != new.lane[i].cpu
+    ]
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    name: Callable[[int], signal.Signals] = signal.Signals
+    return f"killed by {name(-status).name}"

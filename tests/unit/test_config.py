@@ -1,0 +1,178 @@
+"""A configuration is right, or its mistake is named: the file, the line, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qdec.config import Config, default_state_dir, load_config, parse_config
+from qdec.errors import ConfigError
+
+GOOD = """\
+[service]
+drain_s = 5
+
+[defaults]
+tier = "correlated"
+deadline_us = 1500
+
+[[lane]]
+endpoints = ["tcp://127.0.0.1:7600", "ipc:///run/qdec/lane0.ipc"]
+guests = false
+
+[[lane]]
+endpoints = ["tcp://127.0.0.1:7601"]
+cpu = 1
+
+[[stream]]
+name = "patch0"
+code = "d3.stim"
+endless = true
+
+[[stream]]
+name = "patch1"
+code = "d3.stim"
+lane = 1
+tier = "matching"
+windows = "20,10"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "d3.stim").write_text("# the code itself is not read here")
+    return tmp_path / "qdec.toml"
+
+
+def test_a_good_one(path: Path) -> None:
+    config = parse_config(GOOD, path=path)
+    assert config.service.drain_s == 5
+    assert [lane.guests for lane in config.lane] == [False, True]
+    first, second = config.stream
+    assert (first.tier, first.deadline_us, first.windows) == ("correlated", 1500, "auto")
+    assert (second.tier, second.deadline_us, second.windows) == ("matching", 1500, "20,10")
+    assert first.code == path.parent / "d3.stim"
+    assert first.code.is_absolute()
+    # It goes to the lanes as JSON.
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_the_shipped_one() -> None:
+    shipped = Path(__file__).resolve().parents[2] / "configs" / "qdec.toml"
+    assert len(load_config(shipped).lane) >= 1
+
+
+# What is changed in GOOD, the line that must be named, and words the message must have.
+MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
+    "not TOML": ("drain_s = 5", "drain_s = = 5", 2, ("TOML",)),
+    "cut off": ('windows = "20,10"\n', 'windows = "20,1', 26, ("TOML",)),
+    "unknown section": ("[defaults]", "[default]", 4, ("default", "unknown", "defaults")),
+    "unknown key": ("drain_s = 5", "drain_s = 5\ndrian_s = 5", 3, ("drian_s", "drain_s")),
+    "unknown key of a stream": ("endless = true", "endles = true", 19, ("endles", "endless")),
+    "unknown key of a lane": ("guests = false", "guest = false", 10, ("guest", "guests")),
+    "wrong type": ("drain_s = 5", 'drain_s = "soon"', 2, ("drain_s", "number")),
+    "out of range": ("drain_s = 5", "drain_s = -5", 2, ("drain_s", "greater than 0")),
+    "tier in defaults": ('tier = "correlated"', 'tier = "magic"', 5, ("matching",)),
+    "tier of a stream": ('tier = "matching"', 'tier = "magic"', 25, ("matching", "correlated")),
+    "windows": ('windows = "20,10"', 'windows = "20"', 26, ("W,C", "10,5")),
+    "deadline": ("deadline_us = 1500", "deadline_us = 0", 6, ("deadline_us", "1")),
+    "misspelt lane": ("[[lane]]", "[[lanes]]", 8, ("lanes", "'lane'")),
+    "unlike anything": ("drain_s = 5", "x = 5", 2, ("service.x", "drain_s, gap_ms")),
+    "lane without endpoints": (
+        'endpoints = ["tcp://127.0.0.1:7601"]\n',
+        "",
+        12,
+        ("endpoints",),
+    ),
+    "empty endpoints": (
+        'endpoints = ["tcp://127.0.0.1:7601"]',
+        "endpoints = []",
+        13,
+        ("endpoints",),
+    ),
+    "malformed endpoint": ("tcp://127.0.0.1:7601", "tcp://127.0.0.1", 13, ("tcp://ADDRESS:PORT",)),
+    "endpoint beyond loopback": ("127.0.0.1:7601", "0.0.0.0:7601", 13, ("plain_tcp = true",)),
+    "endpoint twice": ("127.0.0.1:7601", "127.0.0.1:7600", 13, ("both bind", "own")),
+    "name twice": ('name = "patch1"', 'name = "patch0"', 22, ("patch0", "twice")),
+    "bad name": ('name = "patch1"', 'name = "patch 1"', 22, ("name",)),
+    "no name": ('name = "patch1"\n', "", 21, ("name",)),
+    "no such lane": ("lane = 1", "lane = 2", 24, ("patch1", "lane 2", "only 2")),
+    "no such code": ('code = "d3.stim"\nlane', 'code = "d5.stim"\nlane', 23, ("d5.stim",)),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(path: Path, name: str) -> None:
+    old, new, line, words = MISTAKES[name]
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        parse_config(GOOD.replace(old, new, 1), path=path)
+    assert caught.value.line == line, caught.value
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_no_lane_at_all(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lane.*\[\[lane\]\]"):
+        parse_config("[service]\ndrain_s = 5\n", path=path)
+
+
+def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
+    text = GOOD.replace('windows = "20,10"', '# windows = "5,4"\n  "windows"   = "20"')
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, path=path)
+    assert caught.value.line == 27
+
+
+def test_plain_tcp_may_be_asked_for(path: Path) -> None:
+    text = GOOD.replace("drain_s = 5", "plain_tcp = true").replace("127.0.0.1", "10.0.0.7")
+    assert parse_config(text, path=path).lane[1].endpoints == ("tcp://10.0.0.7:7601",)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "missing.toml")
+    odd = tmp_path / "odd.toml"
+    odd.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(odd)
+
+
+def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/qdec:/var/lib/other")
+    assert default_state_dir() == Path("/var/lib/qdec")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/x/state")
+    assert default_state_dir() == Path("/home/x/state/qdec")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert default_state_dir() == Path.home() / ".local" / "state" / "qdec"
+
+
+@given(
+    drop=st.sets(st.integers(0, 26), max_size=3),
+    twice=st.integers(0, 26),
+    cut=st.integers(0, len(GOOD)),
+)
+def test_a_damaged_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, drop: set[int], twice: int, cut: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "qdec.toml"
+    (path.parent / "d3.stim").touch()
+    lines = GOOD[:cut].splitlines()
+    lines = [line for n, line in enumerate(lines) if n not in drop]
+    text = "\n".join([*lines, *lines[twice : twice + 1]])
+    try:
+        config = parse_config(text, path=path)
+    except ConfigError as error:
+        said = error
+    else:
+        said = None
+        assert config.lane
+    if said is not None:
+        assert said.path == str(path)
+        assert said.line is None or 1 <= said.line <= len(lines) + 1

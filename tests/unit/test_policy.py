@@ -1,0 +1,134 @@
+"""Who runs and who is replaced, stepped event by event."""
+
+from __future__ import annotations
+
+from qdec.supervisor.policy import Assign, Drain, Kill, Policy, Spawn, Stage
+
+STALL, DRAIN = 2.0, 10.0
+
+
+def policy(lanes: int = 1, spares: int = 1) -> Policy:
+    return Policy(lanes, spares, STALL, DRAIN)
+
+
+def served(one: Policy, now: float = 0.0) -> list[int]:
+    """Bring every lane up; ids of all children, spares last."""
+    children = [one.spawned(now) for action in one.decide(now) if isinstance(action, Spawn)]
+    for child in children:
+        one.warmed(child, now)
+    for action in one.decide(now):
+        assert isinstance(action, Assign)
+        one.serving(action.child, now)
+    return children
+
+
+def test_lanes_are_served_before_the_service_is_ready() -> None:
+    one = policy(lanes=2, spares=1)
+    assert [type(a) for a in one.decide(0)] == [Spawn] * 3
+    children = [one.spawned(0) for _ in range(3)]
+    assert one.decide(0) == []
+    one.warmed(children[1], 1)
+    assert one.decide(1) == [Assign(children[1], 0)]
+    one.serving(children[1], 1)
+    assert not one.ready
+    one.warmed(children[0], 1)
+    assert one.decide(1) == [Assign(children[0], 1)]
+    one.serving(children[0], 1)
+    assert one.ready
+
+
+def test_a_dead_lane_is_given_to_the_spare_at_once_and_a_new_spare_is_started() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.exited(lane, 1)
+    assert one.decide(1) == [Assign(spare, 0), Spawn()]
+    assert one.restarts == 1
+
+
+def test_a_child_that_never_serves_is_not_restarted_in_a_loop() -> None:
+    one = policy(spares=0)
+    waits = []
+    now = 0.0
+    for _ in range(8):
+        while one.decide(now) != [Spawn()]:
+            now += 0.01
+        child = one.spawned(now)
+        died = now
+        one.exited(child, now)
+        while one.decide(now) != [Spawn()]:
+            now += 0.01
+        waits.append(now - died)
+    assert waits == sorted(waits)
+    assert 9 < waits[-1] < 11
+
+
+def test_a_lane_whose_loop_does_not_turn_is_killed_once() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.beat(spare, STALL)
+    one.beat(lane, 1.0)
+    assert one.decide(1.0 + STALL) == []
+    one.beat(spare, 3.0)
+    (kill,) = one.decide(1.1 + STALL)
+    assert isinstance(kill, Kill)
+    assert kill.child == lane
+    assert one.decide(1.2 + STALL) == []
+
+
+def test_a_spare_that_hangs_is_given_up_before_and_after_it_gets_a_lane() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.beat(lane, 1 + STALL)
+    assert [a.child for a in one.decide(0.1 + STALL) if isinstance(a, Kill)] == [spare]
+
+    one = policy()
+    lane, spare = served(one)
+    one.exited(lane, 1.0)
+    assert Assign(spare, 0) in one.decide(1.0)
+    assert [a.child for a in one.decide(1.1 + STALL) if isinstance(a, Kill)] == [spare]
+
+
+def test_warming_up_may_take_its_time_but_not_for_ever() -> None:
+    one = policy(spares=0)
+    (_,) = one.decide(0)
+    child = one.spawned(0)
+    assert one.decide(300) == []
+    assert [a.child for a in one.decide(601) if isinstance(a, Kill)] == [child]
+
+
+def test_a_retired_lane_drains_while_another_takes_over() -> None:
+    one = policy()
+    lane, spare = served(one)
+    assert one.retire(0, 1.0) == [lane]
+    assert one.decide(1.0) == [Assign(spare, 0), Spawn()]
+    one.exited(lane, 1.5)
+    assert one.restarts == 0
+
+
+def test_a_retired_lane_that_does_not_finish_is_killed() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.retire(0, 1.0)
+    one.decide(1.0)
+    now = 1.0 + DRAIN + 6
+    one.beat(spare, now)
+    assert [a.child for a in one.decide(now) if isinstance(a, Kill)] == [lane]
+
+
+def test_retired_spares_are_replaced() -> None:
+    one = policy()
+    _, spare = served(one)
+    assert one.retire_spares(1.0) == [spare]
+    assert one.decide(1.0) == [Spawn()]
+
+
+def test_stopping_drains_everything_and_starts_nothing() -> None:
+    one = policy()
+    children = served(one)
+    one.stop()
+    assert one.decide(1.0) == [Drain(c) for c in children]
+    assert one.decide(1.1) == []
+    assert all(c.stage is Stage.DRAINING for c in one.children)
+    for child in children:
+        one.exited(child, 2.0)
+    assert one.stopped

@@ -1,0 +1,137 @@
+"""The supervisor's policy under anything that children may do, in any order."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from qdec.supervisor.policy import Action, Assign, Policy, Spawn, Stage
+
+STALL = 10.0
+
+
+class World:
+    """A policy whose actions are carried out at once."""
+
+    def __init__(self, lanes: int = 1, spares: int = 1, stall_s: float = STALL) -> None:
+        self.policy = Policy(lanes, spares, stall_s)
+        self.now = 100.0
+
+    def step(self) -> list[Action]:
+        actions = self.policy.decide(self.now)
+        for action in actions:
+            if isinstance(action, Spawn):
+                self.policy.spawned(self.now)
+        return actions
+
+    def settle(self) -> None:
+        """Every child does what it is asked for, until nothing is left to do."""
+        for _ in range(20):
+            moved = bool(self.step())
+            for child in self.policy.children:
+                if child.stage is Stage.WARMING:
+                    self.policy.warmed(child.id, self.now)
+                    moved = True
+                if child.stage is Stage.STARTING:
+                    self.policy.serving(child.id, self.now)
+                    moved = True
+            if not moved:
+                return
+        raise AssertionError("never settles")
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for child in self.policy.children:
+            if child.stage is not Stage.WARMING:
+                self.policy.beat(child.id, self.now)
+
+
+class Anything(RuleBasedStateMachine):
+    """Children live and die as they please; the policy keeps its promises."""
+
+    @initialize(lanes=st.integers(1, 3), spares=st.integers(0, 2))
+    def begin(self, lanes: int, spares: int) -> None:
+        self.world = World(lanes, spares)
+        self.stopped = False
+
+    @rule()
+    def step(self) -> None:
+        actions = self.world.step()
+        if self.stopped:
+            assert not any(isinstance(a, Spawn | Assign) for a in actions)
+
+    @rule(seconds=st.floats(0, 40))
+    def time_passes(self, seconds: float) -> None:
+        self.world.wait(seconds)
+
+    @rule(which=st.integers(0, 9))
+    def a_child_moves_on(self, which: int) -> None:
+        children = self.world.policy.children
+        if not children:
+            return
+        child = children[which % len(children)]
+        if child.stage is Stage.WARMING:
+            self.world.policy.warmed(child.id, self.world.now)
+        elif child.stage is Stage.STARTING:
+            self.world.policy.serving(child.id, self.world.now)
+        elif child.stage is Stage.DRAINING:  # what it said before it was told to go
+            self.world.policy.warmed(child.id, self.world.now)
+            assert child.stage is Stage.DRAINING
+
+    @rule(which=st.integers(0, 9))
+    def a_child_dies(self, which: int) -> None:
+        children = self.world.policy.children
+        if children:
+            self.world.policy.exited(children[which % len(children)].id, self.world.now)
+
+    @rule(lane=st.integers(0, 2))
+    def a_lane_is_retired(self, lane: int) -> None:
+        self.world.policy.retire(lane, self.world.now)
+
+    @rule()
+    def the_spares_are_retired(self) -> None:
+        self.world.policy.retire_spares(self.world.now)
+
+    @rule()
+    def stop(self) -> None:
+        self.stopped = True
+        self.world.policy.stop()
+
+    @invariant()
+    def no_lane_is_served_twice(self) -> None:
+        lanes = [
+            c.lane
+            for c in self.world.policy.children
+            if c.lane is not None and c.stage is not Stage.DRAINING
+        ]
+        assert len(lanes) == len(set(lanes))
+        assert all(0 <= lane < self.world.policy.lanes for lane in lanes)
+
+    @invariant()
+    def no_more_children_than_needed(self) -> None:
+        policy = self.world.policy
+        running = [c for c in policy.children if c.stage is not Stage.DRAINING]
+        assert len(running) <= policy.lanes + policy.spares
+
+    def teardown(self) -> None:
+        """Left in peace, it gets to where it should be."""
+        world = self.world
+        world.now += 60
+        for child in world.policy.children:
+            if child.stage is Stage.DRAINING or self.stopped:
+                world.step()
+                world.policy.exited(child.id, world.now)
+            else:
+                world.policy.beat(child.id, world.now)
+        if self.stopped:
+            assert world.policy.stopped
+            return
+        world.settle()
+        assert world.policy.ready
+        spares = [c for c in world.policy.children if c.stage is Stage.SPARE]
+        assert len(spares) == world.policy.spares
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=30)
