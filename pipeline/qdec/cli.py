@@ -1,0 +1,309 @@
+"""The `qdec` command. Each subcommand imports what it needs when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qdec import __version__
+from qdec.errors import ConfigError, QdecError, Refused, ServiceUnavailable
+
+app = typer.Typer(
+    name="qdec",
+    help="Real-time quantum error correction decoding as a service: syndromes in over sockets, "
+    "Pauli frames out.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:7600"
+# Exit statuses, beside 0 and 1 (the work was done, with a bad outcome):
+EXIT_USAGE = 2
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h, which systemd knows
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qdec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="TOML file; see configs/qdec.toml for every setting."),
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Without --config: where to listen [default: {DEFAULT_ENDPOINT}]."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the configuration and its codes, then exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Run the service in the foreground: supervisor, lanes, a warm spare.
+
+    Without a configuration it takes guests (clients that bring their own code) on loopback.
+    SIGTERM drains and exits; SIGHUP reads the configuration again.
+    """
+    from qdec.bus.endpoints import check_endpoint
+    from qdec.config import Config, LaneConfig, load_config
+    from qdec.lane.library import Library
+    from qdec.supervisor.run import Supervisor
+
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    if config is not None and endpoint:
+        raise typer.BadParameter("--endpoint goes without --config")
+    if config is not None:
+        settings = load_config(config)
+    else:
+        chosen = tuple(check_endpoint(one) for one in endpoint or [DEFAULT_ENDPOINT])
+        lane = LaneConfig(endpoints=chosen)
+        settings = Config(lane=(lane,))
+    if check:
+        library = Library()
+        for stream in settings.stream:
+            library.warm(stream)
+            typer.echo(f"stream {stream.name}: ok")
+        typer.echo(f"{len(settings.lane)} lanes, {len(settings.stream)} streams: ok")
+        return
+    raise typer.Exit(Supervisor(settings, config).run())
+
+
+@app.command()
+def qpu(
+    endpoint: Annotated[str, typer.Option(help="Where the service listens.")] = DEFAULT_ENDPOINT,
+    stream: Annotated[str, typer.Option(help="Name of the stream to open.")] = "qpu",
+    configured: Annotated[
+        bool, typer.Option(help="The service has this stream in its configuration.")
+    ] = False,
+    distance: Annotated[int, typer.Option("--distance", "-d", help="Code distance.")] = 5,
+    noise: Annotated[float, typer.Option("--noise", "-p", help="Uniform circuit noise.")] = 0.003,
+    task: Annotated[
+        str, typer.Option(help="Experiment, as Stim names it.")
+    ] = "surface_code:rotated_memory_z",
+    rounds: Annotated[int, typer.Option("--rounds", "-r", help="Per shot; 0: endless.")] = 0,
+    circuit: Annotated[
+        Path | None, typer.Option(help="Circuit or DEM file instead of a generated experiment.")
+    ] = None,
+    dets: Annotated[
+        Path | None, typer.Option(help="Play these recorded detection events (.b8).")
+    ] = None,
+    obs: Annotated[
+        Path | None, typer.Option(help="The observable flips (.01, .b8) that go with --dets.")
+    ] = None,
+    raw: Annotated[bool, typer.Option(help="Send measurements instead of detectors.")] = False,
+    windows: Annotated[str | None, typer.Option(help="auto, whole or W,C.")] = None,
+    tier: Annotated[str | None, typer.Option(help="matching or correlated.")] = None,
+    deadline_us: Annotated[int | None, typer.Option(help="Deadline of a window.")] = None,
+    cycle_us: Annotated[
+        str,
+        typer.Option(
+            "--cycle-us", "-c", help="Time per round in µs; 0: as credits allow; auto: find out."
+        ),
+    ] = "auto",
+    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1, help="How long.")] = 10.0,
+    frame_rounds: Annotated[int | None, typer.Option(min=1, help="Rounds per message.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="A JSON object per quarter second, too.")
+    ] = False,
+) -> None:
+    """Simulate a QPU: stream rounds over the real socket, check every frame against the truth.
+
+    Example: [bold]qdec qpu -d 5 -p 0.003 -c 1[/bold] streams an endless d=5 patch, a round per µs.
+    """
+    from qdec_tools.qpu_command import Plan, parse_cycle, run
+
+    plan = Plan(
+        endpoint=endpoint,
+        stream=stream,
+        configured=configured,
+        task=task,
+        distance=distance,
+        noise=noise,
+        rounds=rounds,
+        circuit=circuit,
+        dets=dets,
+        obs=obs,
+        raw=raw,
+        windows=windows,
+        tier=tier,
+        deadline_us=deadline_us,
+        cycle_us=parse_cycle(cycle_us),
+        seconds=seconds,
+        frame_rounds=frame_rounds,
+        seed=seed,
+    )
+    raise typer.Exit(run(plan, as_json=json, json_lines=json_lines))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float, typer.Option("--seconds", "-s", min=1, help="How long to stream.")
+    ] = 20.0,
+    cycle_us: Annotated[
+        str, typer.Option("--cycle-us", "-c", help="Of the d=5 patch; auto finds the shortest.")
+    ] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Run a service and two simulated patches as separate processes over TCP, and watch them."""
+    from qdec_tools.demo import run
+
+    raise typer.Exit(run(seconds, cycle_us, as_json=json))
+
+
+@app.command()
+def replay(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="An experiment's folder; or name its files with the options below."),
+    ] = None,
+    tier: Annotated[str, typer.Option(help="matching or correlated.")] = "matching",
+    windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "auto",
+    shots: Annotated[
+        int | None, typer.Option("--shots", "-n", min=1, help="Only the first so many.")
+    ] = None,
+    circuit: Annotated[Path | None, typer.Option(help="The code, as a Stim circuit.")] = None,
+    dem: Annotated[Path | None, typer.Option(help="The code, as a detector error model.")] = None,
+    dets: Annotated[Path | None, typer.Option(help="Detection events (.b8, .01, .dets).")] = None,
+    measurements: Annotated[
+        Path | None, typer.Option(help="Raw measurements (.b8, .01); the code must be a circuit.")
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="Sweep bits (.b8, .01) that go with measurements.")
+    ] = None,
+    obs: Annotated[
+        Path | None, typer.Option(help="What the observables really did (.b8, .01, .dets).")
+    ] = None,
+    round_map: Annotated[
+        Path | None,
+        typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="A folder's measurements, not its detection events.")
+    ] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Of a running service; without, a private one is started.")
+    ] = None,
+    cycle_us: Annotated[
+        float, typer.Option("--cycle-us", "-c", min=0, help="Time per round in µs; 0: no wait.")
+    ] = 0.0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Replay recorded shots through a service; count failures, compare with other decoders.
+
+    The folder holds [bold]circuit_noisy.stim[/bold] or a [bold]*.dem[/bold], and
+    [bold]detection_events.b8[/bold] or [bold]measurements.b8[/bold] (with
+    [bold]sweep.b8[/bold]); with [bold]obs_flips_actual.01[/bold] failures are counted, and every
+    [bold]obs_flips_predicted_by_*[/bold] is compared shot by shot. A .dets file may hold the
+    observables too. An option replaces the folder's file of its kind.
+
+    Example: [bold]qdec replay surface_code_bX_d3_r05_center_3_5 --tier correlated[/bold]
+
+    Example: [bold]qdec replay --circuit c.stim --measurements m.b8 --obs o.01 --json[/bold]
+    """
+    from qdec_tools.recording import Sources
+    from qdec_tools.replay import run
+
+    sources = Sources(path, circuit, dem, dets, measurements, sweep, obs, round_map, raw)
+    raise typer.Exit(
+        run(
+            sources,
+            tier=tier,
+            windows=windows,
+            shots=shots,
+            endpoint=endpoint,
+            cycle_us=cycle_us,
+            json=json,
+        )
+    )
+
+
+@app.command()
+def status(
+    endpoint: Annotated[str, typer.Argument(help="Of a lane.")] = DEFAULT_ENDPOINT,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Show a running lane: its streams, stages and counters."""
+    from qdec_tools.status import run
+
+    raise typer.Exit(run(endpoint, watch=watch, as_json=json))
+
+
+@app.command()
+def layout(
+    code: Annotated[Path, typer.Argument(help="Stim circuit, or *.dem.")],
+    round_: Annotated[
+        int | None, typer.Option("--round", "-r", help="Only this round (negative: from the end).")
+    ] = None,
+    raw: Annotated[bool, typer.Option(help="Measurement records instead of detectors.")] = False,
+) -> None:
+    """Print which bit of a round's record is which detector: the map your electronics need."""
+    from qdec_tools.layout import run
+
+    raise typer.Exit(run(code, round_, raw=raw))
+
+
+@app.command()
+def gate(
+    code: Annotated[
+        str, typer.Argument(help="Circuit or *.dem file, or the distance of a memory experiment.")
+    ] = "3",
+    noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
+    tier: Annotated[str, typer.Option(help="matching, correlated or all.")] = "all",
+    weight: Annotated[int, typer.Option("--weight", "-w", help="Faults per shot, 1 or 2.")] = 1,
+    windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "whole",
+    limit: Annotated[int, typer.Option(help="Most shots per tier.")] = 2_000_000,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Put a code through the fault-distance gate: every fault (or pair), every tier."""
+    from qdec_tools.gate import run
+
+    source = int(code) if code.isdigit() else Path(code)
+    raise typer.Exit(
+        run(source, p=noise, tier=tier, weight=weight, windows=windows, limit=limit, json=json)
+    )
+
+
+def main() -> None:
+    """Entry point: errors that qdec raises on purpose become one line and an exit status."""
+    try:
+        app()
+    except ConfigError as error:
+        _fail(error, EXIT_CONFIG)
+    except ServiceUnavailable as error:
+        _fail(error, EXIT_UNAVAILABLE)
+    except Refused as error:
+        _fail(error, EXIT_USAGE)
+    except QdecError as error:
+        _fail(error, EXIT_USAGE)
+
+
+def _fail(error: Exception, status: int) -> None:
+    sys.stderr.write(f"qdec: {error}\n")
+    raise SystemExit(status)

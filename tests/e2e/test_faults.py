@@ -1,0 +1,363 @@
+"""Real processes, real sockets, real signals: what a lab will do to the service overnight."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from qdec.client import CodeText, Commits, Patience, Stream, open_stream, service_status
+from qdec.codes import Code
+from qdec.commit import Flag
+from qdec.errors import Refused, ServiceUnavailable, WireCode
+from qdec.match import Tier
+from qdec.match.offline import decode_shots
+from qdec.windows import Geometry
+from qdec_tools.circuits import memory
+from qdec_tools.sampler import EndlessSampler
+from qdec_tools.service import Service, running_service
+
+GEOMETRY = Geometry(20, 10)
+TEXT = str(memory(3, 8, 0.003))
+CODE = Code.parse("circuit", TEXT)
+PATIENT = Patience(silence_s=0.05, give_up_s=30)
+
+
+def rounds_of_a_shot(rounds: int, seed: int) -> np.ndarray:
+    """One closed shot of `rounds` rounds: (rounds, record_bytes)."""
+    sampler = EndlessSampler(CODE, seed)
+    return np.concatenate([sampler.next(rounds - 20), sampler.close(rounds)])
+
+
+def undisturbed(records: np.ndarray) -> dict[int, bytes]:
+    """Frame and seam of every window, from a service-free run of the same windows."""
+    from qdec.commit import StreamDecoder, WindowBank, run_jobs
+
+    decoder = StreamDecoder(
+        WindowBank(CODE, Tier.MATCHING, GEOMETRY), length=None, ring_rounds=len(records)
+    )
+    decoder.push(records, t_recv=0, t_send=0, last=True)
+    answers = {}
+    while jobs := decoder.jobs():
+        run_jobs(jobs, 1)
+        for c in decoder.commits():
+            answers[c.window] = c.frame.tobytes() + c.seam.tobytes()
+    return answers
+
+
+def answers_in(commits: list[Commits]) -> dict[int, bytes]:
+    """The same from what a client was handed; every window exactly once, in order."""
+    rows = np.concatenate(commits)
+    assert rows["window"].tolist() == list(range(len(rows)))
+    return {int(row["window"]): row["frame"].tobytes() + row["seam"].tobytes() for row in rows}
+
+
+def open_guest(service: Service, name: str = "guest", endpoint: str | None = None) -> Stream:
+    return open_stream(
+        endpoint or service.endpoint,
+        name,
+        code=CodeText("circuit", TEXT),
+        endless=True,
+        windows=str(GEOMETRY),
+        patience=PATIENT,
+    )
+
+
+def lane_pids(service: Service) -> list[int]:
+    """Children of the supervisor, oldest first."""
+    children = psutil.Process(service.pid).children()
+    return [c.pid for c in sorted(children, key=lambda c: c.create_time())]
+
+
+def serving_pid(service: Service) -> int:
+    """The lane that has bound the endpoint; waits for one that is about to."""
+    path = service.endpoint.removeprefix("ipc://")
+    for _ in range(500):
+        for pid in lane_pids(service):
+            with suppress(psutil.Error):
+                connections = psutil.Process(pid).net_connections(kind="unix")
+                if any(c.laddr == path for c in connections):
+                    return pid
+        time.sleep(0.02)
+    raise AssertionError("no lane has bound the endpoint")
+
+
+def stream_all(stream: Stream, records: np.ndarray, disturb: dict[int, object]) -> list[Commits]:
+    """Send a shot in frames of 25 rounds; before some of them, do something unkind."""
+    commits: list[Commits] = []
+    for start in range(0, len(records), 25):
+        action = disturb.get(start)
+        if action is not None:
+            action()  # type: ignore[operator]
+        chunk = np.ascontiguousarray(records[start : start + 25])
+        stream.send(chunk, last=start + 25 >= len(records))
+        commits += stream.poll(0.002)
+    return commits + stream.drain()
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_lane_changes_no_answer(signal_: signal.Signals) -> None:
+    records = rounds_of_a_shot(2000, seed=1)
+    with running_service(spare_lanes=1) as service, open_guest(service) as stream:
+        events: list[str] = []
+        stream.on_event = events.append
+
+        def kill() -> None:
+            os.kill(serving_pid(service), signal_)
+
+        commits = stream_all(stream, records, {500: kill, 1500: kill})
+        assert answers_in(commits) == undisturbed(records)
+        assert stream.resumes >= 1, events
+
+
+def test_a_lane_killed_between_shots_of_fixed_length_changes_no_answer() -> None:
+    circuit = memory(3, 5, 0.01)
+    code = Code.from_circuit(circuit)
+    shots, _ = circuit.compile_detector_sampler(seed=5).sample(
+        800, separate_observables=True, bit_packed=True
+    )
+    records = code.layout.to_records(shots)
+    expected, _ = decode_shots(code, Tier.MATCHING, Geometry(0, 0), records)
+    flat = records.reshape(-1, records.shape[-1])
+    guest = CodeText("circuit", str(circuit))
+    with (
+        running_service(spare_lanes=1) as service,
+        open_stream(service.endpoint, "shots", code=guest, patience=PATIENT) as stream,
+    ):
+        kill = {1000: lambda: os.kill(serving_pid(service), signal.SIGKILL)}
+        rows = np.concatenate(stream_all(stream, flat, kill))
+        assert (rows["flags"] & Flag.SHOT_END).all()
+        assert (rows["frame"] == expected).all()
+        assert len(rows) == len(shots)
+        assert stream.resumes >= 1
+
+
+def test_a_stopped_lane_is_replaced() -> None:
+    records = rounds_of_a_shot(600, seed=2)
+    settings = {"stall_s": 0.6}
+    with running_service(spare_lanes=1, settings=settings) as service:
+        with open_guest(service) as stream:
+            stop = {300: lambda: os.kill(serving_pid(service), signal.SIGSTOP)}
+            assert answers_in(stream_all(stream, records, stop)) == undisturbed(records)
+        assert "has not turned" in service.log.read_text()
+
+
+def test_a_broken_connection_changes_no_answer() -> None:
+    records = rounds_of_a_shot(1000, seed=3)
+    with (
+        running_service(transport="tcp") as service,
+        proxy(service.endpoint) as (front, cut),
+        open_guest(service, endpoint=front) as stream,
+    ):
+        commits = stream_all(stream, records, {250: cut, 600: cut})
+        assert answers_in(commits) == undisturbed(records)
+        assert stream.resumes >= 1
+
+
+def test_a_service_that_drains_answers_every_window_it_accepted_and_a_new_one_goes_on(
+    tmp_path: Path,
+) -> None:
+    records = rounds_of_a_shot(1000, seed=4)
+    settings = {"state_dir": str(tmp_path)}
+    with running_service(transport="tcp", settings=settings) as first:
+        stream = open_guest(first)
+        stream.send(np.ascontiguousarray(records[:505]))
+        while service_status(first.endpoint)["rounds"] < 505:
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGTERM)
+        commits = stream_until(stream, 490)  # the last whole window of 505 rounds ends at 500
+        psutil.Process(first.pid).wait(20)
+        config = first.config.read_text()
+    # Another service at the same address, with the same key.
+    path = tmp_path / "again.toml"
+    path.write_text(config)
+    with serving(path):
+        stream.send(np.ascontiguousarray(records[505:]), last=True)
+        commits += stream.drain()
+        stream.close()
+    assert answers_in(commits) == undisturbed(records)
+
+
+def stream_until(stream: Stream, round_: int) -> list[Commits]:
+    commits: list[Commits] = []
+    while stream.committed < round_:
+        commits += stream.poll(0.05)
+    return commits
+
+
+@contextmanager
+def serving(config: Path) -> Iterator[None]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qdec", "serve", "--config", str(config)],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_killed_supervisor_takes_its_children_with_it() -> None:
+    with running_service(spare_lanes=1) as service:
+        children = [psutil.Process(pid) for pid in lane_pids(service)]
+        assert len(children) == 2
+        os.kill(service.pid, signal.SIGKILL)
+        gone, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+        assert len(gone) == 2
+
+
+def test_sighup_adds_a_stream_and_a_bad_configuration_is_refused(tmp_path: Path) -> None:
+    code = tmp_path / "code.stim"
+    code.write_text(TEXT)
+    with running_service() as service, open_guest(service) as bystander:
+        with pytest.raises(Refused) as refused:
+            open_stream(service.endpoint, "late")
+        assert refused.value.wire is WireCode.UNKNOWN_STREAM
+        good = service.config.read_text()
+
+        service.config.write_text(good + "\nnonsense = 1\n")
+        os.kill(service.pid, signal.SIGHUP)
+        wait_for_log(service, "refused, the old one stays")
+
+        table = f'[[stream]]\nname = "late"\ncode = "{code}"\nendless = true\n'
+        service.config.write_text(good + table)
+        os.kill(service.pid, signal.SIGHUP)
+        wait_for_log(service, "configuration reloaded")
+        with open_when_known(service.endpoint, "late") as stream:
+            assert stream.info.shot_rounds == 0
+        records = rounds_of_a_shot(200, seed=6)
+        assert answers_in(stream_all(bystander, records, {})) == undisturbed(records)
+        assert bystander.resumes == 0
+
+
+def open_when_known(endpoint: str, name: str) -> Stream:
+    for _ in range(100):
+        with suppress(Refused):
+            return open_stream(endpoint, name)
+        time.sleep(0.05)
+    raise AssertionError(f"stream {name} never became known")
+
+
+def wait_for_log(service: Service, text: str) -> None:
+    for _ in range(200):
+        if text in service.log.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"'{text}' is not in the log:\n{service.log.read_text()}")
+
+
+def test_a_client_that_dies_in_mid_shot_frees_its_stream(tmp_path: Path) -> None:
+    script = tmp_path / "client.py"
+    script.write_text(
+        "import sys, time, numpy as np\n"
+        "from qdec.client import CodeText, open_stream\n"
+        "text = open(sys.argv[2]).read()\n"
+        "s = open_stream(sys.argv[1], 'guest', code=CodeText('circuit', text), endless=True)\n"
+        "s.send(np.zeros((7, s.info.record_bytes), dtype=np.uint8))\n"
+        "print('open', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    code = tmp_path / "code.stim"
+    code.write_text(TEXT)
+    with running_service() as service:
+        client = subprocess.Popen(
+            [sys.executable, str(script), service.endpoint, str(code)], stdout=subprocess.PIPE
+        )
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"open\n"
+        with pytest.raises(Refused) as refused:
+            open_guest(service)
+        assert refused.value.wire is WireCode.STREAM_BUSY
+        client.kill()
+        client.wait()
+        client.stdout.close()
+        for _ in range(100):
+            with suppress(Refused):
+                stream = open_guest(service)
+                break
+            time.sleep(0.05)
+        with stream:
+            assert stream.info.next_round == 0
+            assert service_status(service.endpoint)["closed"] == 1
+
+
+def test_streams_are_redirected_to_their_lane(tmp_path: Path) -> None:
+    code = tmp_path / "code.stim"
+    code.write_text(TEXT)
+    table = (
+        f'[[stream]]\nname = "second"\nlane = 1\ncode = "{code}"\nendless = true\n'
+        f'windows = "{GEOMETRY}"\n'
+    )
+    records = rounds_of_a_shot(300, seed=7)
+    with running_service(lanes=2, tables=table) as service:
+        with open_stream(service.endpoints[0], "second", patience=PATIENT) as stream:
+            assert answers_in(stream_all(stream, records, {})) == undisturbed(records)
+        assert service_status(service.endpoints[1])["rounds"] == 300
+        assert service_status(service.endpoints[0])["rounds"] == 0
+
+
+def test_no_service_is_a_clear_error() -> None:
+    with pytest.raises(ServiceUnavailable, match="is the service running"):
+        open_stream("ipc:///nowhere/at-all.ipc", "x", patience=Patience(answer_s=0.05, open_s=0.2))
+
+
+@contextmanager
+def proxy(endpoint: str) -> Iterator[tuple[str, object]]:
+    """A TCP relay in front of an endpoint, and a function that cuts every connection."""
+    host, port = endpoint.removeprefix("tcp://").split(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+    pairs: list[socket.socket] = []
+    lock = threading.Lock()
+    stopping = threading.Event()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        while not stopping.is_set():
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection((host, int(port)))
+            except OSError:
+                return
+            with lock:
+                pairs.extend((client, server))
+            for a, b in ((client, server), (server, client)):
+                threading.Thread(target=pump, args=(a, b), daemon=True).start()
+
+    def cut() -> None:
+        with lock:
+            while pairs:
+                one = pairs.pop()
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}", cut
+    finally:
+        stopping.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        cut()
+        thread.join(5)

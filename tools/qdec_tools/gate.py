@@ -1,0 +1,142 @@
+"""``qdec gate``: put a code and tier through the fault-distance gate."""
+
+from __future__ import annotations
+
+import json as json_module
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from qdec.codes import Code
+from qdec.errors import ConfigError
+from qdec.match import Tier
+from qdec.match.gate import GateReport, fault_pairs, single_faults
+from qdec.windows import choose_geometry, parse_geometry
+from qdec_tools.circuits import DEFAULT_TASK, memory
+
+
+def run(
+    source: Path | int,
+    *,
+    rounds: int | None = None,
+    p: float = 0.001,
+    task: str = DEFAULT_TASK,
+    tier: str = "all",
+    weight: int = 1,
+    windows: str = "whole",
+    limit: int | None = 2_000_000,
+    seed: int = 0,
+    json: bool = False,
+) -> int:
+    """Try all faults, or pairs, of a code; print a table, or JSON.
+
+    Args:
+        source: a circuit or ``*.dem`` file, or the distance of a generated memory experiment.
+        rounds: rounds of the generated experiment; its distance by default.
+        p: its noise.
+        task: which experiment, as Stim names it.
+        tier: ``matching``, ``correlated``, or ``all``.
+        weight: faults per shot, 1 or 2.
+        windows: ``auto``, ``whole`` or ``W,C``.
+        limit: most shots per tier, a random choice beyond it; None for all.
+        seed: of the random choice.
+        json: print one JSON object instead of a table.
+
+    Returns:
+        Exit status: 0 if every tier passed, else 1.
+
+    Raises:
+        ConfigError: `weight` is neither 1 nor 2.
+        QdecError: the code cannot be read, or tier or windows do not suit it.
+    """
+    if weight not in (1, 2):
+        raise ConfigError(f"weight {weight}: the gate tries single faults (1) or pairs (2)")
+    if isinstance(source, Path):
+        name, code = source.name, Code.from_file(source)
+    else:
+        rounds = source if rounds is None else rounds
+        name = f"{task} d={source} r={rounds} p={p:g}"
+        code = Code.from_circuit(memory(source, rounds, p, task))
+    tiers = list(Tier) if tier == "all" else [Tier.from_label(tier)]
+    geometry = choose_geometry(parse_geometry(windows), code, endless=False)
+    results = []
+    for one in tiers:
+        began = time.monotonic()
+        with _bar(f"{one.label}, {weight} per shot") as progress:
+            report = (single_faults if weight == 1 else fault_pairs)(
+                code, one, geometry, limit=limit, seed=seed, progress=_shown_by(progress)
+            )
+        results.append((report, time.monotonic() - began))
+    rows = [as_row(report, seconds) for report, seconds in results]
+    if json:
+        print(json_module.dumps({"code": name, "windows": str(geometry), "gate": rows}))
+    else:
+        Console().print(table(f"{name}, windows {geometry}", rows))
+    return 0 if all(report.passed for report, _ in results) else 1
+
+
+def as_row(report: GateReport, seconds: float) -> dict[str, Any]:
+    """A report as JSON-ready values; `tier` by name, `seconds` of wall time."""
+    return {
+        **asdict(report),
+        "tier": report.tier.label,
+        "passed": report.passed,
+        "seconds": round(seconds, 2),
+    }
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Rows of `as_row` as a table, with any further keys that come before ``tier`` in front."""
+    out = Table(title=title, title_justify="left")
+    extra = [key for key in rows[0] if key not in _OWN] if rows else []
+    for key in (*extra, "tier"):
+        out.add_column(key)
+    for key in ("faults", "tried", "failed", "s"):
+        out.add_column(key, justify="right")
+    out.add_column("gate")
+    named = any(row["first_failure"] for row in rows)
+    if named:
+        out.add_column("first failure", overflow="fold")
+    for row in rows:
+        out.add_row(
+            *(str(row[key]) for key in extra),
+            row["tier"],
+            str(row["weight"]),
+            f"{row['tried']:,}{' (sampled)' if row['sampled'] else ''}",
+            f"{row['failed']:,}",
+            f"{row['seconds']:.1f}",
+            "[green]pass[/]" if row["passed"] else "[red]FAIL[/]",
+            *(["\n".join(row["first_failure"])] if named else []),
+        )
+    return out
+
+
+_OWN = {*GateReport.__dataclass_fields__, "passed", "seconds"}
+
+
+def _bar(text: str) -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn(text),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _shown_by(bar: Progress) -> Callable[[int, int], None]:
+    line = bar.add_task("", total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.update(line, completed=done, total=total)
+
+    return show

@@ -1,0 +1,273 @@
+"""A QPU simulator: rounds over the real socket at a set cycle time, answers against the truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qdec.client import Commits, Stream
+from qdec.commit import Flag
+from qdec.match import Tier
+from qdec_tools.histogram import Latencies
+from qdec_tools.sources import Source
+
+# Rounds per message: a message costs a lane as much as decoding some twenty rounds of d=5, so fast
+# cycles send many at once; slow ones need not wait for so many.
+_FRAME_ROUNDS = 100
+_FRAME_US = 1000.0
+# Rounds held back for want of credit at which a free-running source waits for commits.
+_MAX_UNSENT = 4096
+# Commit messages looked at together: checking one alone costs as much as checking a hundred.
+_DIGEST = 128
+_REPORT_S = 0.25
+# `auto` paces at this much more than the cycle time that was sustained at full speed.
+_AUTO_MARGIN = 1.2
+# ... and is lengthened until a trial has at most this share of late windows of the lane's making.
+_LATE_SHARE = 0.001
+_TRIALS = 6
+# ... and leaves room for neighbours, and for the slow seconds of a shared machine, which a short
+# trial does not show (at 2.0, 3 % of windows were late in one run of three).
+_ROOM = 3.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a QPU has seen so far.
+
+    Attributes:
+        seconds: since the first round.
+        cycle_us: time per round; 0 for as fast as credits allow.
+        rounds: sent.
+        committed: rounds committed.
+        backlog: rounds sent and not committed.
+        rate_hz: rounds committed per second, over the last interval.
+        windows: answered.
+        late: of those, later than their deadline.
+        preempted: of the late, those the operating system delayed (see `qdec.commit.Flag`).
+        infeasible: windows whose syndrome nothing explains.
+        tiers: windows by tier.
+        resumes: breaks survived.
+        errors: logical errors.
+        checked: closed boundaries or shots they are counted over.
+        error_rate: per round (endless) or per shot.
+        lane_us: last byte in the lane -> commit encoded.
+        client_us: last round of the frame that completed a window -> its commit here.
+        events: the last few out-of-the-ordinary events.
+    """
+
+    seconds: float = 0.0
+    cycle_us: float = 0.0
+    rounds: int = 0
+    committed: int = 0
+    backlog: int = 0
+    rate_hz: float = 0.0
+    windows: int = 0
+    late: int = 0
+    preempted: int = 0
+    infeasible: int = 0
+    tiers: dict[str, int] = field(default_factory=dict)
+    resumes: int = 0
+    errors: int = 0
+    checked: int = 0
+    error_rate: float = float("nan")
+    lane_us: dict[str, float] = field(default_factory=dict)
+    client_us: dict[str, float] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: no NaN."""
+        out = asdict(self)
+        if out["error_rate"] != out["error_rate"]:
+            out["error_rate"] = None
+        return out
+
+
+class Qpu:
+    """Streams a source's rounds and checks what comes back."""
+
+    def __init__(self, stream: Stream, source: Source, on_report: Callable[[Report], None]) -> None:
+        """Use an open stream; `on_report` is called a few times per second."""
+        self._stream = stream
+        self._source = source
+        self._on_report = on_report
+        self._lane = Latencies()
+        self._client = Latencies()
+        self._came: list[tuple[int, Commits]] = []
+        self._sent = stream.info.next_round
+        self._next_report = 0.0
+        self._last = (0.0, self._sent)
+        self._paced = False
+        self.report = Report()
+        stream.on_event = self._event
+
+    def _event(self, line: str) -> None:
+        self.report.events = [*self.report.events[-4:], line]
+
+    def run(
+        self, cycle_us: float | None, seconds: float, frame_rounds: int | None = None
+    ) -> Report:
+        """Stream for a while, end the shot, wait for the last commit.
+
+        Args:
+            cycle_us: time per round in µs; 0 for as fast as credits allow; None to find out first
+                what can be sustained, and pace at that.
+            seconds: how long; a source that ends sooner ends the run.
+            frame_rounds: rounds per message; chosen from the cycle time if None.
+
+        Raises:
+            Refused, ServiceUnavailable: as the stream's methods.
+        """
+        if cycle_us is None:
+            cycle_us = self._find_cycle(min(2.0, seconds / 4), min(1.5, seconds / 4))
+        self.report.cycle_us = cycle_us
+        started = time.monotonic()
+        self._last = (started, self._stream.committed)
+        if cycle_us:
+            self._paced = True
+            self._pace(cycle_us, started + seconds, frame_rounds or frame_for(cycle_us))
+        else:
+            self._free_run(started + seconds, frame_rounds or 256)
+        self._finish()
+        self.report.seconds = time.monotonic() - started
+        self._publish(time.monotonic())
+        return self.report
+
+    def _find_cycle(self, flood_s: float, trial_s: float) -> float:
+        """The shortest cycle time, in µs, at which a trial keeps its deadlines, and some room.
+
+        The first guess is what the whole chain does at full speed, with a margin.
+        """
+        cycle_us = self._flood(flood_s)
+        for _ in range(_TRIALS):
+            self._paced = True
+            self._pace(cycle_us, time.monotonic() + trial_s, frame_for(cycle_us))
+            self._settle()
+            report = self.report
+            ours = report.late - report.preempted
+            windows = report.windows
+            self._forget()
+            if ours <= _LATE_SHARE * windows:
+                break
+            cycle_us = round(cycle_us * 1.3, 1)
+        return round(cycle_us * _ROOM, 1)
+
+    def _flood(self, seconds: float) -> float:
+        started = time.monotonic()
+        first = self._sent
+        self._free_run(started + seconds, frame_for(1.0))
+        self._settle()
+        per_round = (time.monotonic() - started) / (self._sent - first)
+        return max(1.0, float(np.ceil(per_round * 1e7 * _AUTO_MARGIN) / 10))
+
+    def _settle(self) -> None:
+        """Wait for the windows that are complete; what remains is no queue."""
+        settled = self._sent - 2 * self._stream.info.window
+        while self._stream.committed < settled:
+            self._take(self._stream.poll(0.01))
+        self._digest()
+
+    def _forget(self) -> None:
+        """Begin the lateness and latency figures again."""
+        self._paced = False
+        self._lane, self._client = Latencies(), Latencies()
+        self.report.windows = self.report.late = self.report.preempted = 0
+
+    def _free_run(self, until: float, frame_rounds: int) -> None:
+        while (now := time.monotonic()) < until:
+            self._take(self._stream.poll(0.05 if self._stream.unsent > _MAX_UNSENT else 0))
+            self._maybe_report(now)
+            if self._stream.unsent <= _MAX_UNSENT and not self._send(frame_rounds, None):
+                return
+
+    def _pace(self, cycle_us: float, until: float, frame_rounds: int) -> None:
+        """A frame leaves when its last round has happened; nobody waits for answers."""
+        cycle_ns = cycle_us * 1000.0
+        begin_ns = time.monotonic_ns()
+        end_ns = int(until * 1e9)
+        origin = self._sent
+        while True:
+            happened = begin_ns + int((self._sent - origin + frame_rounds) * cycle_ns)
+            if happened > end_ns:
+                return
+            while True:  # at least once, also when behind: credits come with commits
+                now = time.monotonic_ns()
+                self._take(self._stream.poll(max(0, happened - now) * 1e-9))
+                if time.monotonic_ns() >= happened:
+                    break
+            if not self._send(frame_rounds, happened):
+                return
+            self._maybe_report(now * 1e-9)
+
+    def _send(self, count: int, stamp: int | None) -> bool:
+        records = self._source.next(count)
+        if not len(records):
+            return False
+        self._stream.send(records, t_send=stamp)
+        self._sent += len(records)
+        return True
+
+    def _finish(self) -> None:
+        rest = self._source.close()
+        if rest is not None and len(rest):
+            self._stream.send(rest, last=not self._stream.info.shot_rounds)
+            self._sent += len(rest)
+        for commits in self._stream.drain():
+            self._take([commits])
+
+    def _take(self, batches: list[Commits]) -> None:
+        """Note when commits came; look at them a few hundred at a time."""
+        if batches:
+            now = time.monotonic_ns()
+            self._came.extend((now, commits) for commits in batches)
+            if len(self._came) >= _DIGEST:
+                self._digest()
+
+    def _digest(self) -> None:
+        if not self._came:
+            return
+        commits = np.concatenate([c for _, c in self._came])
+        came = np.repeat([now for now, _ in self._came], [len(c) for _, c in self._came])
+        self._came.clear()
+        report, flags = self.report, commits["flags"]
+        if self._paced:
+            self._lane.add_many(commits["latency_ns"])
+            self._client.add_many(came - commits["t_send"].astype(np.int64))
+            report.windows += len(commits)
+            report.late += int(((flags & int(Flag.LATE)) != 0).sum())
+            report.preempted += int(((flags & int(Flag.PREEMPTED)) != 0).sum())
+        report.infeasible += int(((flags & int(Flag.INFEASIBLE)) != 0).sum())
+        for number, here in zip(*np.unique(commits["tier"], return_counts=True), strict=True):
+            label = Tier(int(number)).label
+            report.tiers[label] = report.tiers.get(label, 0) + int(here)
+        self._source.check(commits)
+
+    def _maybe_report(self, now: float) -> None:
+        if now >= self._next_report:
+            self._next_report = now + _REPORT_S
+            self._publish(now)
+
+    def _publish(self, now: float) -> None:
+        self._digest()
+        report, stream = self.report, self._stream
+        report.rounds = self._sent
+        report.committed = stream.committed
+        report.backlog = self._sent - stream.committed
+        before, committed = self._last
+        if now > before:
+            report.rate_hz = (report.committed - committed) / (now - before)
+        self._last = (now, report.committed)
+        report.resumes = stream.resumes
+        report.errors, report.checked = self._source.errors, self._source.checked
+        report.error_rate = self._source.rate
+        report.lane_us = self._lane.summary_us()
+        report.client_us = self._client.summary_us()
+        self._on_report(report)
+
+
+def frame_for(cycle_us: float) -> int:
+    """Rounds per message at a cycle time."""
+    return max(1, min(_FRAME_ROUNDS, round(_FRAME_US / cycle_us)))
