@@ -159,6 +159,7 @@ _MAKERS: dict[str, Callable[[], Recording]] = {
         raw=True,
     ),
     "raw, no reset": lambda: _shots(_without_reset(20), _measurements, 3, windows="8,3", raw=True),
+    "no reset, C=1": lambda: _shots(_without_reset(20), _detectors, 3, windows="6,1"),
     "raw, late reading": lambda: _shots(
         _late_reading(20), _measurements, 9, windows="7,3", raw=True
     ),

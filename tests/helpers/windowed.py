@@ -23,15 +23,14 @@ def decode_windowed(
     cache: dict[tuple[int, ...], CompiledWindow] = {}
     frames = np.zeros((shots, frame_bytes), dtype=np.uint8)
     feasible = np.ones(shots, dtype=np.bool_)
-    seam = np.zeros((shots, 0, record_bytes), dtype=np.uint8)
+    records = records.copy()  # seams are XORed into the rounds they concern
     start = 0
     while True:
         window = window_at(geometry, start, length)
         key = (*code.spacetime.window_key(window.start, window.end, length), window.commit)
         if key not in cache:
             cache[key] = compile_window(code, tier, geometry, window)
-        syndromes = records[:, window.start : window.end].copy()
-        syndromes[:, : seam.shape[1]] ^= seam[:, : syndromes.shape[1]]
+        syndromes = records[:, window.start : window.end]
         width = (window.end - window.start) * record_bytes
         answers = cache[key].decode(syndromes.reshape(shots, width))
         frames ^= answers.bits[:, :frame_bytes]
@@ -43,3 +42,4 @@ def decode_windowed(
             shots, seam_rounds(code.spacetime), record_bytes
         )
         start += window.commit
+        records[:, start : start + seam.shape[1]] ^= seam

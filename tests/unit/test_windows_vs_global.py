@@ -44,6 +44,9 @@ CASES = {
     # So near the threshold a buffer of d rounds does cost accuracy: 1.8 % more failures.
     "repetition, d=5, p=.02": (memory(REPETITION, 5, 50, 0.02), Geometry(15, 5), 40_000),
     "without reset, d=3": (without_reset(memory(ROTATED_Z, 3, 30, P)), Geometry(6, 3), 20_000),
+    # A seam longer than the commit region: what the next window does not reach goes on to the one
+    # behind it.
+    "without reset, d=3, C=1": (without_reset(memory(ROTATED_Z, 3, 30, P)), Geometry(8, 1), 20_000),
     # The service's own choice of long commit regions, and the shortest ones.
     "rotated Z, d=3, C=20d": (memory(ROTATED_Z, 3, 150, P), Geometry(63, 60), 6_000),
     "rotated Z, d=3, C=1": (memory(ROTATED_Z, 3, 30, P), Geometry(4, 1), 40_000),

@@ -14,7 +14,7 @@ from qdec.codes import Code
 from qdec.errors import DataError
 from qdec.match.compile import compile_window
 from qdec.match.tier import CompiledWindow, Tier
-from qdec.windows.cut import answer_bytes
+from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at
 
 
@@ -72,7 +72,7 @@ class OfflineDecoder:
             feasible &= answers.feasible
             if window.closes:
                 return frames, feasible
-            seam = answers.bits[:, frame_bytes:]
+            seam = carry_seam(self._code.spacetime, window, seam, answers.bits[:, frame_bytes:])
             at += window.commit
 
     def _window(self, window: Window) -> CompiledWindow:

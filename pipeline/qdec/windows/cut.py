@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.bits import num_bytes
+from qdec.bits import Bytes, num_bytes
 from qdec.codes.mechanisms import combine_probabilities, mix
 from qdec.codes.rows import owners
 from qdec.codes.spacetime import Components, SpaceTime, concatenate, select
@@ -77,6 +77,29 @@ def seam_rounds(space: SpaceTime) -> int:
 def answer_bytes(space: SpaceTime) -> tuple[int, int]:
     """(frame_bytes, seam_bytes) of every answer for this code."""
     return num_bytes(space.num_observables), seam_rounds(space) * space.layout.record_bytes
+
+
+def carry_seam(space: SpaceTime, window: Window, seam: Bytes, answer_seam: Bytes) -> Bytes:
+    """The seam behind a window: what it committed, and what it was handed and did not reach.
+
+    A window that commits fewer rounds than a seam covers leaves the rest of its own seam to the
+    next window.
+
+    Args:
+        space: the code's mechanisms by round.
+        window: the window answered.
+        seam: ``(..., seam_bytes)`` uint8: the seam that went into it.
+        answer_seam: ``(..., seam_bytes)`` uint8: the seam of its answer.
+
+    Returns:
+        ``(..., seam_bytes)`` uint8; `answer_seam` itself where nothing is left over.
+    """
+    done = window.commit * space.layout.record_bytes
+    if done >= seam.shape[-1]:
+        return answer_seam
+    carried = answer_seam.copy()
+    carried[..., : seam.shape[-1] - done] ^= seam[..., done:]
+    return carried
 
 
 def cut(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) -> Problem:
