@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +320,9 @@ def test_streams_take_turns() -> None:
     other = shots.open(lane, b"other", stream="other")
     assert busy.send(0, np.tile(shots.records[:size], (36, 1))) is None
     assert other.send(0, shots.records[:size]) is None
-    lane.core._sessions[busy.handle].decoder.note_cost(10**15)  # a window uses its slice up
+    lane.core._sessions[busy.handle].decoder.cost.learn(0, 10**15)  # a window uses its section up
+    ticks = itertools.count(lane.now, 600_000)
+    lane.core._clock = lambda: next(ticks)  # and every look at the clock a slice
     assert [lane.core.work(), lane.core.work()] == [1, 1]
     lane.deliver()
     assert any(isinstance(m, Commit) for m, _ in lane.hear(b"other"))

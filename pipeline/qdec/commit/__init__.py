@@ -1,6 +1,8 @@
 """Windows answered in order: frames kept, seams carried, commits handed on."""
 
 from qdec.commit.bank import WindowBank
-from qdec.commit.stream import Committed, Flag, Job, StreamDecoder, StreamState, run_jobs
+from qdec.commit.batch import Job, run_jobs
+from qdec.commit.flags import Flag
+from qdec.commit.stream import Committed, StreamDecoder, StreamState
 
 __all__ = ["Committed", "Flag", "Job", "StreamDecoder", "StreamState", "WindowBank", "run_jobs"]

@@ -8,47 +8,46 @@ still leave in order.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntFlag
+from typing import NamedTuple
 
 import numpy as np
 
 from qdec.bits import Bytes, pack
 from qdec.commit.bank import WindowBank
+from qdec.commit.batch import Job, count_events
+from qdec.commit.cost import CostModel
+from qdec.commit.flags import Flag
 from qdec.errors import WireCode, WireError
 from qdec.ingest import Intake, ShotPosition
-from qdec.match import Answers, CompiledWindow, Tier
-from qdec.windows.cut import Erasure, answer_bytes
+from qdec.match import Tier
+from qdec.windows.cut import Erasure, answer_bytes, carry_seam
 from qdec.windows.geometry import Window, window_at, window_end
 from qdec.windows.ring import RoundRing
 
-log = logging.getLogger("qdec.commit")
 # Lost bits remembered per stream; more than this are decoded as if they had read 0.
 _MAX_LOST = 4096
 _NEVER = 1 << 62
+# Plain integers: arithmetic on IntFlag members costs a microsecond each.
+_INFEASIBLE, _SHOT_END = int(Flag.INFEASIBLE), int(Flag.SHOT_END)
+_ERASURE, _ERASURE_IGNORED = int(Flag.ERASURE), int(Flag.ERASURE_IGNORED)
 
 
-class Flag(IntFlag):
-    """What a commit says about itself. The bits are on the wire and never change.
+class Mark(NamedTuple):
+    """When rounds came.
 
-    PREEMPTED goes with LATE: the window would have been in time had the operating system not run
-    something else meanwhile (CPU time beside wall time).
+    Attributes:
+        until: one past the last stream round of the frame.
+        t_recv: ns of CLOCK_MONOTONIC, when the frame was received.
+        t_send: ns, what the client stamped on it.
+        cpu_recv: ns of CPU time that the receiving thread had used by then.
     """
 
-    SHOT_END = 1
-    LATE = 2
-    INFEASIBLE = 4
-    ERASURE = 8
-    ERASURE_IGNORED = 16
-    FENCED = 32
-    PREEMPTED = 64
-
-
-NO_FLAGS = Flag(0)
+    until: int
+    t_recv: int
+    t_send: int
+    cpu_recv: int
 
 
 @dataclass(slots=True)
@@ -60,24 +59,20 @@ class Committed:
         first_round: stream round at which its commit region starts.
         count: rounds committed.
         tier: what answered.
-        flags: see `Flag`.
+        flags: bits of `Flag`.
         frame: ``(frame_bytes,)`` uint8: observables flipped since the shot began, all told.
         seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
-        t_recv: ns, when the frame that completed the window was received.
-        t_send: ns, what the client stamped on that frame.
-        cpu_recv: ns of CPU time that the receiving thread had used by then.
+        came: of the frame that completed the window.
     """
 
     window: int
     first_round: int
     count: int
     tier: Tier
-    flags: Flag
+    flags: int
     frame: Bytes
     seam: Bytes
-    t_recv: int
-    t_send: int
-    cpu_recv: int
+    came: Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +105,7 @@ class StreamState:
 
 
 @dataclass(slots=True)
-class _Shot:
+class Shot:
     """A shot in progress.
 
     Attributes:
@@ -131,27 +126,8 @@ class _Shot:
 
     @property
     def complete(self) -> bool:
+        """Whether its last window is answered."""
         return self.length is not None and self.start >= self.length
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One window ready to decode.
-
-    Attributes:
-        stream: the stream it belongs to.
-        window: its place in its shot.
-        decoder: the compiled window; jobs with the same one are decoded together.
-        syndrome: ``(rounds * record_bytes,)`` uint8, the seam already XORed in.
-        flags: what is known before decoding.
-    """
-
-    stream: StreamDecoder
-    shot: _Shot
-    window: Window
-    decoder: CompiledWindow
-    syndrome: Bytes
-    flags: Flag
 
 
 class StreamDecoder:
@@ -165,7 +141,7 @@ class StreamDecoder:
         ring_rounds: int,
         raw: bool = False,
         state: StreamState | None = None,
-        flags: Flag = NO_FLAGS,
+        flags: int = 0,
     ) -> None:
         """Start a stream, or go on from a state.
 
@@ -182,17 +158,19 @@ class StreamDecoder:
         """
         code = bank.code
         self._bank = bank
+        self._space = code.spacetime
+        self._geometry = bank.geometry
         self._length = length
         self._flags = flags
         self._frame_bytes, self._seam_bytes = answer_bytes(code.spacetime)
         window = bank.geometry.window or code.spacetime.rounds
         self._ring = RoundRing(ring_rounds, window, code.layout.record_bytes)
         self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
-        self._marks: deque[tuple[int, int, int, int]] = deque()
-        self._shots: deque[_Shot] = deque()
+        self._marks: deque[Mark] = deque()
+        self._shots: deque[Shot] = deque()
         state = state or StreamState()
         self._window = state.window
-        self.cost_ns = 0
+        self.cost = CostModel()
         self.received = state.next_round
         self._next_base = state.base
         if state.start:
@@ -234,7 +212,7 @@ class StreamDecoder:
             self._lost_before(shot) if shot.lost else b"",
         )
 
-    def _lost_before(self, shot: _Shot) -> bytes:
+    def _lost_before(self, shot: Shot) -> bytes:
         """What was lost in the rounds of the history: it matters to the rounds behind them, too."""
         known = min(self.intake.lookback, shot.start)
         plane = np.zeros((known, 8 * self.intake.record_bytes), dtype=np.bool_)
@@ -243,7 +221,7 @@ class StreamDecoder:
                 plane[round_ - shot.start, bit] = True
         return pack(plane).tobytes() if plane.any() else b""
 
-    def _marks_of(self, plane: bytes, shot: _Shot) -> list[tuple[int, int]]:
+    def _marks_of(self, plane: bytes, shot: Shot) -> list[tuple[int, int]]:
         """Inverse of `_lost_before`."""
         known = min(self.intake.lookback, shot.start)
         if len(plane) != known * self.intake.record_bytes:
@@ -306,7 +284,7 @@ class StreamDecoder:
                 shot.lost_ignored |= swept and bool((lost[done] == 255).all())
             done += position.count
         self.received += len(records)
-        self._marks.append((self.received, t_recv, t_send, cpu_recv))
+        self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
 
     def _positions(self, count: int, last: bool) -> list[ShotPosition]:
         """Cut the next `count` rounds at shot boundaries.
@@ -353,8 +331,8 @@ class StreamDecoder:
                 "frame, the one with 'last'",
             )
 
-    def _open_shot(self) -> _Shot:
-        shot = _Shot(
+    def _open_shot(self) -> Shot:
+        shot = Shot(
             self._next_base,
             self._length,
             np.zeros(self._frame_bytes, dtype=np.uint8),
@@ -366,14 +344,14 @@ class StreamDecoder:
             self._next_base += self._length
         return shot
 
-    def _expect_next(self, shot: _Shot) -> None:
+    def _expect_next(self, shot: Shot) -> None:
         """Note when the shot's next window will be complete."""
         if shot.complete:
             shot.ready_at = _NEVER
         else:
-            shot.ready_at = shot.base + window_end(self._bank.geometry, shot.start, shot.length)
+            shot.ready_at = shot.base + window_end(self._geometry, shot.start, shot.length)
 
-    def _shot_at(self, position: ShotPosition) -> _Shot:
+    def _shot_at(self, position: ShotPosition) -> Shot:
         shot = self._shots[-1] if self._shots else None
         if shot is None or shot.base != position.base:
             shot = self._open_shot()
@@ -388,9 +366,29 @@ class StreamDecoder:
         """Bytes of one window's answer: frame, then seam."""
         return self._frame_bytes + self._seam_bytes
 
-    def note_cost(self, ns: int) -> None:
-        """Remember what a window took to decode: quick to rise, slow to fall."""
-        self.cost_ns = ns if ns > self.cost_ns else (7 * self.cost_ns + ns) // 8
+    def ready(self, limit: int) -> int:
+        """How many windows are ready, counted up to `limit`."""
+        received = self.received
+        found = 0
+        for shot in self._shots:
+            if shot.ready_at <= received:
+                found += 1
+                if found >= limit:
+                    break
+        return found
+
+    def first_ready(self) -> tuple[Mark, int]:
+        """When the first ready window came, and what it is expected to take, ns (0: not known).
+
+        Raises:
+            LookupError: no window is ready.
+        """
+        for shot in self._shots:
+            if shot.ready_at <= self.received:
+                rounds = shot.ready_at - shot.base - shot.start
+                events = count_events(self._ring.view(shot.base + shot.start, rounds))
+                return self._mark(shot.ready_at), self.cost.expect(events)
+        raise LookupError("no window is ready")
 
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
         """At most `limit` windows that are complete and whose predecessor is answered."""
@@ -403,28 +401,32 @@ class StreamDecoder:
                     break
         return ready
 
-    def _job(self, shot: _Shot) -> Job:
-        window = window_at(self._bank.geometry, shot.start, shot.length)
+    def _job(self, shot: Shot) -> Job:
+        start = shot.start
+        window = window_at(self._geometry, start, shot.length)
+        came = self._mark(shot.ready_at)
         shot.ready_at = _NEVER
         flags = self._flags
         erasures: tuple[Erasure, ...] = ()
         if shot.lost or shot.lost_ignored:
             erasures, ignored = self._erasures(shot, window)
-            flags |= Flag.ERASURE if erasures else NO_FLAGS
-            flags |= Flag.ERASURE_IGNORED if ignored or shot.lost_ignored else NO_FLAGS
-        rounds = window.end - window.start
-        syndrome = self._ring.view(shot.base + window.start, rounds).flatten()
-        if window.start:
+            if erasures:
+                flags |= _ERASURE
+            if ignored or shot.lost_ignored:
+                flags |= _ERASURE_IGNORED
+        syndrome = self._ring.view(shot.base + start, window.end - start).flatten()
+        if start:
             overlap = min(self._seam_bytes, len(syndrome))
             syndrome[:overlap] ^= shot.seam[:overlap]
-        return Job(self, shot, window, self._bank.get(window, erasures), syndrome, flags)
+        decoder = self._bank.get(window, erasures)
+        return Job(self, shot, window, decoder, syndrome, flags, came)
 
-    def _erasures(self, shot: _Shot, window: Window) -> tuple[tuple[Erasure, ...], bool]:
+    def _erasures(self, shot: Shot, window: Window) -> tuple[tuple[Erasure, ...], bool]:
         first = window.start - self.intake.lookback
-        space = self._bank.code.spacetime
+        space = self._space
         length = space.seen_length(window.end, window.length)
         # A seam has no room for what reaches further than the code's own mechanisms.
-        reach = space.rounds if self._bank.geometry.is_whole else space.span
+        reach = space.rounds if self._geometry.is_whole else space.span
         shot.lost = [(r, bit) for r, bit in shot.lost if r >= first]
         found = []
         ignored = False
@@ -441,17 +443,16 @@ class StreamDecoder:
 
     def finish(self, job: Job, answer: Bytes, feasible: bool) -> None:
         """Take the answer to one of this stream's jobs: ``(frame_bytes + seam_bytes,)`` uint8."""
-        shot, window = job.shot, job.window
-        flags = job.flags
+        shot, window, flags = job.shot, job.window, job.flags
         if not feasible:
-            flags |= Flag.INFEASIBLE
+            flags |= _INFEASIBLE
         if window.end == window.length:
-            flags |= Flag.SHOT_END
-        shot.frame ^= answer[: self._frame_bytes]
-        shot.seam = answer[self._frame_bytes :]
+            flags |= _SHOT_END
+        frame = shot.frame ^ answer[: self._frame_bytes]
+        seam = carry_seam(self._space, window, shot.seam, answer[self._frame_bytes :])
+        shot.frame, shot.seam = frame, seam
         shot.start += window.commit
         self._expect_next(shot)
-        t_recv, t_send, cpu_recv = self._mark(shot.base + window.end)
         shot.done.append(
             Committed(
                 -1,
@@ -459,18 +460,16 @@ class StreamDecoder:
                 window.commit,
                 self._bank.tier,
                 flags,
-                shot.frame.copy(),
-                shot.seam,
-                t_recv,
-                t_send,
-                cpu_recv,
+                frame,
+                seam,
+                job.came,
             )
         )
 
-    def _mark(self, end: int) -> tuple[int, int, int]:
-        for upto, t_recv, t_send, cpu_recv in self._marks:
-            if upto >= end:
-                return t_recv, t_send, cpu_recv
+    def _mark(self, end: int) -> Mark:
+        for mark in self._marks:
+            if mark.until >= end:
+                return mark
         raise AssertionError("a window was answered before its rounds came")
 
     def commits(self) -> list[Committed]:
@@ -485,51 +484,9 @@ class StreamDecoder:
             self.intake.forget(shot.base)
             self._shots.popleft()
         retain = self.retain_from
-        while self._marks and self._marks[0][0] <= retain:
+        while self._marks and self._marks[0].until <= retain:
             self._marks.popleft()
         for commit in taken:
             commit.window = self._window
             self._window += 1
         return taken
-
-
-def run_jobs(jobs: Iterable[Job], max_batch: int) -> int:
-    """Decode jobs, those with the same decoder together, and finish them.
-
-    Args:
-        jobs: of any streams.
-        max_batch: windows per call of a decoder: bounds how long one call may hold the thread.
-
-    Returns:
-        How many were decoded.
-    """
-    by_decoder: dict[int, list[Job]] = {}
-    for job in jobs:
-        by_decoder.setdefault(id(job.decoder), []).append(job)
-    count = 0
-    for group in by_decoder.values():
-        for start in range(0, len(group), max_batch):
-            batch = group[start : start + max_batch]
-            started = time.monotonic_ns()
-            answers = _decode(batch)
-            cost = (time.monotonic_ns() - started) // len(batch)
-            for job, bits, ok in zip(batch, answers.bits, answers.feasible.tolist(), strict=True):
-                job.stream.finish(job, bits, ok)
-                job.stream.note_cost(cost)
-            count += len(batch)
-    return count
-
-
-def _decode(batch: list[Job]) -> Answers:
-    """Decode windows of one kind. What a decoder cannot answer is infeasible, not a dead lane."""
-    syndromes = [job.syndrome for job in batch]
-    try:
-        return batch[0].decoder.decode(
-            syndromes[0][None] if len(batch) == 1 else np.stack(syndromes)
-        )
-    except Exception:
-        log.exception("a decoder failed on %d windows: they are answered as infeasible", len(batch))
-        width = batch[0].stream.answer_bytes
-        return Answers(
-            np.zeros((len(batch), width), dtype=np.uint8), np.zeros(len(batch), dtype=np.bool_)
-        )

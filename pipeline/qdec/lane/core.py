@@ -33,17 +33,20 @@ from qdec.config import Config
 from qdec.errors import QdecError, WireCode, WireError
 from qdec.lane.library import Library
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
+from qdec.lane.schedule import Turn, Waiting, effective_due, plan
 from qdec.lane.session import Arrival, Session
 from qdec.lane.stats import LaneStats
 from qdec.windows.cut import answer_bytes
 
 Outgoing = tuple[bytes, list[bytes]]
 log = logging.getLogger("qdec.lane")
-# Windows per call of a decoder, and per call of `work`.
+# Windows per call of a decoder, and of one stream per section.
 _MAX_BATCH = 64
-_MAX_JOBS = 256
-# Decoding time per call of `work`, as far as past windows tell; input and others wait that long.
-_SLICE_NS = 1_000_000
+_MAX_READY = 256
+# Longest section where no deadline is nearer, and how long `work` goes on before input is looked at
+# again. What is answered meanwhile leaves in one message.
+_SECTION_NS = 1_000_000
+_SLICE_NS = 500_000
 
 
 class LaneCore:
@@ -77,6 +80,8 @@ class LaneCore:
         self._doorkeeper = Doorkeeper(config, lane, key, library)
         self._sessions: dict[int, Session] = {}
         self._by_name: dict[str, Session] = {}
+        self._ready: dict[int, Session] = {}
+        self._section_ns = _SECTION_NS
         self._next_handle = 1
         self._last_epoch = 0
         self._probed: dict[bytes, list[tuple[bytes, Open, list[bytes]]]] = {}
@@ -108,6 +113,8 @@ class LaneCore:
                         raise WireError(WireCode.BAD_FRAME, "ROUNDS has a header and one body")
                     session = self._session(peer, handle)
                     session.on_rounds(message, parts[1], self._clock(), self.stats, self.arrived)
+                    if session.decoder.ready(1):
+                        self._ready[handle] = session
                 case Open():
                     reference = message.request
                     _bound_parts(parts, wire.MAX_PARTS)
@@ -184,6 +191,7 @@ class LaneCore:
         session.refresh_cursor(self._key)
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
+        self._bound_sections()
         self.stats.opened += 1
         state = decoder.state
         frame_bytes, seam_bytes = answer_bytes(terms.code.spacetime)
@@ -211,46 +219,86 @@ class LaneCore:
 
     def _drop(self, session: Session) -> None:
         del self._sessions[session.handle]
+        self._ready.pop(session.handle, None)
+        self._bound_sections()
         if self._by_name.get(session.terms.stream) is session:
             del self._by_name[session.terms.stream]
         self.stats.closed += 1
 
+    def _bound_sections(self) -> None:
+        """A window that becomes ready during a section can afford to wait for half its deadline."""
+        deadlines = [s.terms.deadline_ns // 2 for s in self._sessions.values()]
+        self._section_ns = min([_SECTION_NS, *deadlines])
+
     # -- decode --------------------------------------------------------------------------------
 
     def work(self) -> int:
-        """Decode one layer of ready windows and put their commits in the outbox.
+        """Decode what is ready, for a while, and put the commits in the outbox.
 
         Returns:
             Windows decoded; 0 when there is nothing left to do.
         """
+        if not self._ready:
+            return 0
+        answered: dict[int, Session] = {}
+        decoded = 0
+        now = self._clock()
+        until = now + min(_SLICE_NS, self._section_ns)
+        while self._ready:
+            jobs = self._section(now)
+            if not jobs:
+                continue
+            for job in jobs:
+                self.stats.queue.add(max(0, now - job.came.t_recv))
+            run_jobs(jobs, _MAX_BATCH)
+            ended = self._clock()
+            self.stats.decode.add((ended - now) // len(jobs), len(jobs))
+            decoded += len(jobs)
+            for session in self._served:
+                session.served = ended
+                answered[session.handle] = session
+            now = ended
+            if now >= until:
+                break
+        for session in answered.values():
+            self._commit(session, now)
+        return decoded
+
+    def _section(self, now: int) -> list[Job]:
+        """The windows to decode next; streams that have none are taken off the ready list."""
+        self._served: list[Session] = []
         jobs: list[Job] = []
-        owners: list[Session] = []
-        budget = _SLICE_NS
-        for session in list(self._sessions.values()):
-            mine = self._jobs_of(session, budget)
+        for handle, windows in self._turns(now):
+            session = self._ready[handle]
+            mine = self._jobs_of(session, windows)
             if mine:
                 jobs.extend(mine)
-                owners.append(session)
-                budget -= len(mine) * (session.decoder.cost_ns or _SLICE_NS)
-            if budget <= 0:
-                break
-        if not jobs:
-            return 0
-        started = self._clock()
-        run_jobs(jobs, _MAX_BATCH)
-        decoded = self._clock()
-        self.stats.decode.add((decoded - started) // len(jobs), len(jobs))
-        for session in owners:
-            self._commit(session, started, decoded)
-        if len(self._sessions) > 1:
-            self._rotate(owners)
-        return len(jobs)
+                self._served.append(session)
+            else:
+                self._ready.pop(handle, None)
+        return jobs
 
-    def _jobs_of(self, session: Session, budget: int) -> list[Job]:
-        """As many ready windows as fit in `budget` ns, at least one; one where the cost is new."""
-        cost = session.decoder.cost_ns
+    def _turns(self, now: int) -> list[Turn]:
+        if len(self._ready) == 1:
+            (session,) = self._ready.values()
+            cost = session.decoder.cost.typical
+            most = min(_MAX_READY, self._section_ns // cost) if cost else 1
+            return [Turn(session.handle, max(1, most))]
+        waiting = []
+        for handle, session in list(self._ready.items()):
+            decoder = session.decoder
+            ready = decoder.ready(_MAX_READY)
+            if not ready:
+                del self._ready[handle]
+                continue
+            came, cost = decoder.first_ready()
+            due = effective_due(came.t_recv, session.terms.deadline_ns, session.served)
+            waiting.append(Waiting(handle, due, cost, ready))
+        return plan(waiting, now, self._section_ns) if waiting else []
+
+    def _jobs_of(self, session: Session, limit: int) -> list[Job]:
         try:
-            return session.decoder.jobs(max(1, min(_MAX_JOBS, budget // cost)) if cost else 1)
+            return session.decoder.jobs(limit)
         except Exception as error:
             # A window that cannot be compiled: nobody else's stream may suffer for it.
             log.exception("stream %s cannot go on", session.terms.stream)
@@ -258,12 +306,11 @@ class LaneCore:
             self._drop(session)
             return []
 
-    def _commit(self, session: Session, started: int, decoded: int) -> None:
+    def _commit(self, session: Session, decoded: int) -> None:
+        """Encode what is next in order; `decoded` is when the last of it was."""
         commits = session.decoder.commits()
         if not commits:
             return
-        for c in commits:
-            self.stats.queue.add(max(0, started - c.t_recv))
         session.refresh_cursor(self._key)
         now = self._clock()
         header, body, worst = session.encode_commits(commits, now, self.stats, self.idle)
@@ -274,11 +321,6 @@ class LaneCore:
         elif session.paused is PauseReason.OVERLOAD and worst < session.terms.deadline_ns:
             session.paused = None
             self._send(session.peer, Proceed(session.handle, session.epoch))
-
-    def _rotate(self, served: list[Session]) -> None:
-        """Streams just served go to the back, so that a busy one starves nobody."""
-        for session in served:
-            self._sessions[session.handle] = self._sessions.pop(session.handle)
 
     # -- out -----------------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class Doorkeeper:
             ring_rounds=ring_rounds,
             raw=terms.raw,
             state=None if cursor is None else _state(cursor),
-            flags=Flag.FENCED if fence else Flag(0),
+            flags=int(Flag.FENCED) if fence else 0,
         )
         hidden = (
             f"{code.undetectable} mechanisms flip no detector: no decoder can correct them"

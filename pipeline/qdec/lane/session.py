@@ -30,6 +30,7 @@ _LONGEST_BACKLOG_NS = 100_000_000
 # Plain integers: arithmetic on IntFlag members costs a microsecond each.
 _LATE, _INFEASIBLE, _PREEMPTED = int(Flag.LATE), int(Flag.INFEASIBLE), int(Flag.PREEMPTED)
 _ERASED = int(Flag.ERASURE | Flag.ERASURE_IGNORED)
+_UNUSUAL = _INFEASIBLE | _ERASED
 _KNOWN_FLAGS = int(RoundsFlag.LAST | RoundsFlag.LOST)
 _LAST, _LOST = int(RoundsFlag.LAST), int(RoundsFlag.LOST)
 
@@ -75,7 +76,12 @@ class Arrival:
 
 
 class Session:
-    """An open stream of one client."""
+    """An open stream of one client.
+
+    Attributes:
+        paused: why its client was asked to pause, if it was.
+        served: ns at which its last decoding ended.
+    """
 
     def __init__(
         self, handle: int, epoch: int, peer: bytes, terms: Terms, decoder: StreamDecoder
@@ -87,6 +93,7 @@ class Session:
         self.terms = terms
         self.decoder = decoder
         self.paused: PauseReason | None = None
+        self.served = 0
         self._gap_since: int | None = None
         self._record_bytes = decoder.intake.record_bytes
         state = decoder.state
@@ -177,45 +184,45 @@ class Session:
         been in time but for what the operating system took from the lane since then: the backlog
         of a stall delays windows that come after it, too.
         """
-        parts = []
+        parts: list[bytes] = []
         worst = 0
         cpu_now = time.thread_time_ns()
         stolen = 0
         if idle is not None and now - idle.t < _LONGEST_BACKLOG_NS:
             stolen = max(0, now - idle.t - (cpu_now - idle.cpu))
+        deadline = self.terms.deadline_ns
         for c in commits:
-            latency = max(0, now - c.t_recv)
-            worst = max(worst, latency)
-            flags = int(c.flags)
-            stats.windows += 1
+            _, t_recv, t_send, cpu_recv = c.came
+            latency = now - t_recv if now > t_recv else 0
+            worst = latency if latency > worst else worst
+            flags = c.flags
             stats.window.add(latency)
-            if latency > self.terms.deadline_ns:
+            if latency > deadline:
                 flags |= _LATE
                 stats.late += 1
-                took = min(cpu_now - c.cpu_recv, latency - stolen)
-                if took <= self.terms.deadline_ns:
+                if min(cpu_now - cpu_recv, latency - stolen) <= deadline:
                     flags |= _PREEMPTED
                     stats.preempted += 1
-            if flags & _INFEASIBLE:
-                stats.infeasible += 1
-            if flags & _ERASED:
-                stats.erased += 1
-            parts.append(
+            if flags & _UNUSUAL:
+                stats.infeasible += bool(flags & _INFEASIBLE)
+                stats.erased += bool(flags & _ERASED)
+            parts += (
                 _RECORD.pack(
                     c.window,
                     c.first_round,
-                    c.t_send,
-                    min(latency, _U32),
+                    t_send,
+                    latency if latency < _U32 else _U32,
                     c.count,
                     math.nan,
                     flags,
                     c.tier,
-                )
+                ),
+                c.frame.tobytes(),
+                c.seam.tobytes(),
+                self._pad,
             )
-            parts.append(c.frame.tobytes())
-            parts.append(c.seam.tobytes())
-            parts.append(self._pad)
-        self._next_window = commits[-1].window + 1
+        stats.windows += len(commits)
+        self._next_window = c.window + 1
         header = Commit(
             self.handle,
             self.epoch,

@@ -17,6 +17,15 @@ Ints = NDArray[np.int64]
 FAST_IDS = 64
 
 
+_FEASIBLE = np.ones(64, dtype=np.bool_)
+_FEASIBLE.flags.writeable = False
+
+
+def all_feasible(shots: int) -> NDArray[np.bool_]:
+    """``(shots,)`` of True, read-only where it is shared."""
+    return _FEASIBLE[:shots] if shots <= len(_FEASIBLE) else np.ones(shots, dtype=np.bool_)
+
+
 def decode_feasibly(
     matching: pymatching.Matching, shots: Bytes, width: int, *, correlated: bool = False
 ) -> tuple[Bytes, NDArray[np.bool_]]:
@@ -35,7 +44,7 @@ def decode_feasibly(
             bit_packed_predictions=True,
             enable_correlations=correlated,
         )
-        return predictions, np.ones(len(shots), dtype=np.bool_)
+        return predictions, all_feasible(len(shots))
     except ValueError:
         if len(shots) == 1:
             return np.zeros((1, width), dtype=np.uint8), np.zeros(1, dtype=np.bool_)

@@ -49,7 +49,7 @@ class MatchingWindow:
         for graph in others:
             more, ok = graph.predict(syndromes, self._bytes)
             answer ^= more  # ids are shared where an observable lies in two components
-            feasible &= ok
+            feasible = feasible & ok
         return Answers(answer, feasible)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from qdec.codes import Code
 from qdec.errors import GeometryError
@@ -42,9 +42,8 @@ class Geometry:
 WHOLE = Geometry(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One window of a shot.
+class Window(NamedTuple):
+    """One window of a shot. (A tuple: one is made for every window answered.)
 
     Attributes:
         start: first round, within the shot.

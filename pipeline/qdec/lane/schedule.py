@@ -1,0 +1,85 @@
+"""Which windows to decode next, and how many before looking again: a pure policy.
+
+A call of the decoder cannot be interrupted, so what it may take is bounded by what the others can
+wait: no section is longer than the tightest slack in the lane, unless one window alone is. The most
+urgent stream goes first (EDF). A stream that is behind would win for ever, so its next window is
+due one deadline after it was last served, if it is not due later: everybody's turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_NEVER = 1 << 62
+
+
+class Waiting(NamedTuple):
+    """A stream with a window that is ready.
+
+    Attributes:
+        stream: its handle.
+        due: ns by which the window should be answered.
+        cost: ns that decoding it is expected to take; 0 if that is not known.
+        ready: windows of the stream that are ready, it and others.
+    """
+
+    stream: int
+    due: int
+    cost: int
+    ready: int = 1
+
+
+class Turn(NamedTuple):
+    """What a stream gets: at most so many of its windows."""
+
+    stream: int
+    windows: int
+
+
+def effective_due(came: int, deadline: int, served: int) -> int:
+    """When a window is due, ns: a deadline after it came, or after its stream was last served."""
+    return max(came, served) + deadline
+
+
+def _urgency(one: Waiting, now: int) -> int:
+    """When it is due; where that cannot be met, later by its own cost: others still can make it."""
+    hopeless = one.due - now < one.cost
+    return one.due + one.cost if hopeless else one.due
+
+
+def plan(waiting: Sequence[Waiting], now: int, longest: int) -> list[Turn]:
+    """The next section: streams in the order of their turns.
+
+    Args:
+        waiting: streams with a ready window; at least one.
+        now: ns.
+        longest: ns that a section may take for the sake of streams that wait for nothing yet.
+
+    Returns:
+        At least one turn of at least one window. Together they are expected to take no longer than
+        `longest`, nor to make a stream late that is not among them, unless the first window alone
+        does. A window of unknown cost is decoded by itself.
+    """
+    order = sorted(waiting, key=lambda w: _urgency(w, now))
+    latest_start = _NEVER
+    starts = [_NEVER] * len(order)
+    for i in range(len(order) - 1, 0, -1):
+        slack = order[i].due - now - order[i].cost
+        # Who is late already loses no more by waiting for a section of ordinary length.
+        latest_start = min(latest_start, slack if slack >= 0 else longest)
+        starts[i - 1] = latest_start
+    turns: list[Turn] = []
+    used = 0
+    for one, room in zip(order, starts, strict=True):
+        bound = min(longest, room) - used
+        windows = min(one.ready, bound // one.cost) if one.cost else 0
+        if not turns:
+            windows = max(1, windows)
+        if windows <= 0:
+            break
+        turns.append(Turn(one.stream, windows))
+        if not one.cost:
+            break
+        used += windows * one.cost
+    return turns
