@@ -13,31 +13,23 @@ import time
 from collections import deque
 
 import zmq
-import zmq.utils.monitor
 
-from qdec.bus.endpoints import is_ipv6
-from qdec.bus.wire import MAX_PARTS
 from qdec.config import Config
 from qdec.control import Channel, ChannelClosed, Message
-from qdec.errors import ConfigError, QdecError
+from qdec.errors import QdecError
 from qdec.lane import realtime
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
+from qdec.lane.router import Router
 from qdec.lane.session import Arrival
 
 log = logging.getLogger("qdec.lane")
 _BEAT_S = 0.1
 _SPARE_BEAT_S = 0.25
+# How often a busy lane looks at what is not its clients'.
+_LOOK_S = 0.005
 _MESSAGES_PER_TURN = 16
-# Decoding goes on for so long before input is looked at again.
-_WORK_SLICE_S = 0.0005
-# A peer that does not read holds at most so many commits here; then its streams are freed.
-_SEND_HWM = 4096
-_RECEIVE_HWM = 256
-_MAX_MESSAGE_BYTES = 17 << 20
-_BIND_PATIENCE_S = 5.0
 _DRAIN_QUIET_S = 0.05
-_LINGER_MS = 2000
 
 
 class LaneProcess:
@@ -78,18 +70,12 @@ class LaneProcess:
         lane = int(message["lane"])
         realtime.pin(config.lane[lane].cpu)
         self._core = LaneCore(config, lane, key, self._library)
-        self._router = self._bind(config.lane[lane].endpoints)
-        self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._control.fileno(), zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        self._router = Router(self._context, config.lane[lane].endpoints)
         self._control.send("serving", lane=lane)
         try:
             self._loop()
         finally:
-            self._router.disable_monitor()
-            self._monitor.close(linger=0)
-            self._router.close(linger=_LINGER_MS)
+            self._router.close()
             self._context.term()
         self._control.send("drained")
         return 0
@@ -106,56 +92,24 @@ class LaneProcess:
                     return None
             self._control.send("beat")
 
-    def _bind(self, endpoints: tuple[str, ...]) -> zmq.Socket[bytes]:
-        router = self._context.socket(zmq.ROUTER)
-        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        router.setsockopt(zmq.SNDHWM, _SEND_HWM)
-        router.setsockopt(zmq.RCVHWM, _RECEIVE_HWM)
-        router.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
-        router.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
-        router.setsockopt(zmq.LINGER, _LINGER_MS)
-        router.setsockopt(zmq.BACKLOG, 1024)
-        self._monitor = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        give_up = time.monotonic() + _BIND_PATIENCE_S
-        for endpoint in endpoints:
-            router.setsockopt(zmq.IPV6, is_ipv6(endpoint))
-            while True:
-                try:
-                    router.bind(endpoint)
-                    break
-                except zmq.ZMQError as error:
-                    # The lane this one replaces may not be entirely gone yet.
-                    if error.errno != zmq.EADDRINUSE or time.monotonic() > give_up:
-                        raise ConfigError(
-                            f"cannot bind {endpoint}: {error.strerror} "
-                            "(is another qdec running? see 'qdec status')"
-                        ) from None
-                    time.sleep(0.005)
-        return router
-
     def _loop(self) -> None:
-        turn = 0
+        others = [self._control.fileno(), self._router.monitor_fd]
+        next_look = 0.0
         while True:
             busy = self._receive()
-            until = time.monotonic() + _WORK_SLICE_S
-            while self._core.work():
-                self._send()
-                busy = True
-                if time.monotonic() > until:
-                    break
+            busy = bool(self._core.work()) or busy
             self._send()
-            turn += 1
-            self._core.stats.turns = turn
-            if busy and time.monotonic() < self._next_beat:
-                continue
+            self._core.stats.turns += 1
             if not busy:
-                wait_s = max(0.0, self._next_beat - time.monotonic())
-                self._poller.poll(int(wait_s * 1000) + 1)
+                self._router.wait(others, max(0.0, self._next_beat - time.monotonic()))
                 self._queue_is_empty()
                 self._core.idle = self._core.arrived
-            if self._monitor.poll(0):
-                self._someone_left()
+            elif time.monotonic() < next_look:
+                continue
+            next_look = time.monotonic() + _LOOK_S
+            if self._router.someone_left():
+                self._core.probe()
+                self._send()
             if not self._housekeeping(busy):
                 return
 
@@ -165,46 +119,23 @@ class LaneProcess:
 
     def _receive(self) -> bool:
         """Take what has arrived, up to a bound. True if there was anything."""
-        recv, more = self._router.recv, zmq.RCVMORE
         for n in range(_MESSAGES_PER_TURN):
-            try:
-                peer = recv(zmq.NOBLOCK)
-            except zmq.Again:
+            message = self._router.receive()
+            if message is None:
                 self._queue_is_empty()
                 return n > 0
-            parts: list[bytes] = []
-            while self._router.getsockopt(more):
-                part = recv()
-                if len(parts) <= MAX_PARTS:
-                    parts.append(part)
             opened = self._core.stats.opened
-            self._core.receive(peer, parts or [b""])
+            self._core.receive(*message)
             if self._core.stats.opened != opened:
                 # What compiling left behind is collected now, not under the stream's first rounds.
                 realtime.settle()
         return True
 
     def _send(self) -> None:
-        outbox = self._core.outbox
-        while outbox:
-            self._core.outbox = []
+        while self._core.outbox:
+            outbox, self._core.outbox = self._core.outbox, []
             for peer, parts in outbox:
-                try:
-                    self._router.send_multipart([peer, *parts], zmq.NOBLOCK)
-                    ok = True
-                except zmq.ZMQError as error:
-                    # EHOSTUNREACH: the peer is gone. EAGAIN: it has stopped reading.
-                    if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                        raise
-                    ok = False
-                self._core.sent(peer, ok)
-            outbox = self._core.outbox
-
-    def _someone_left(self) -> None:
-        while self._monitor.poll(0):
-            zmq.utils.monitor.recv_monitor_message(self._monitor, zmq.NOBLOCK)
-        self._core.probe()
-        self._send()
+                self._core.sent(peer, self._router.send(peer, parts))
 
     def _housekeeping(self, busy: bool) -> bool:
         """Beat, listen to the supervisor. False when the lane is done."""
