@@ -82,16 +82,16 @@ def test_another_version_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lengths_that_do_not_add_up_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only we can seal such a thing, by mistake; it is not read beyond its end all the same."""
-    head = cursors._HEAD
+    state = cursors._STATE
 
     class Lying:
-        size = head.size
+        size = state.size
 
         @staticmethod
         def pack(*fields: object) -> bytes:
-            return head.pack(*fields[:-1], 999)
+            return state.pack(*fields[:-1], 999)
 
-    monkeypatch.setattr(cursors, "_HEAD", Lying)
+    monkeypatch.setattr(cursors, "_STATE", Lying)
     wrong = seal(ONE, KEY)
     monkeypatch.undo()
     with pytest.raises(CursorError, match="add up"):

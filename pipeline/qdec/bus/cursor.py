@@ -18,7 +18,9 @@ from qdec.errors import CursorError
 _TAG = 16
 # version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, then the
 # state's integers and the lengths of its five byte strings.
-_HEAD = struct.Struct("<B32s16sBBIIQQQQIIIII")
+_TERMS = struct.Struct("<B32s16sBBIIQ")
+_STATE = struct.Struct("<QQQIIIII")
+_HEAD = struct.Struct(_TERMS.format + _STATE.format.lstrip("<"))
 _VERSION = 2
 
 
@@ -64,34 +66,56 @@ def cursor_size(frame: int, seam: int, history: int, sweep: int) -> int:
     return _HEAD.size + frame + seam + 2 * history + sweep + _TAG
 
 
+class Sealer:
+    """Makes the cursors of one open stream: what was agreed is serialised once."""
+
+    def __init__(
+        self,
+        *,
+        code: bytes,
+        stream: str,
+        raw: bool,
+        tier: int,
+        window_rounds: int,
+        commit_rounds: int,
+        shot_rounds: int,
+        key: bytes,
+    ) -> None:
+        """See `Cursor` for the terms; `key` is the service's."""
+        self._key = key
+        self._terms = _TERMS.pack(
+            _VERSION,
+            code,
+            stream_tag(stream),
+            raw,
+            tier,
+            window_rounds,
+            commit_rounds,
+            shot_rounds,
+        )
+
+    def seal(self, window: int, base: int, start: int, *parts: bytes) -> bytes:
+        """Serialise and authenticate a state; `parts` are frame, seam, history, sweep and lost."""
+        payload = b"".join(
+            (self._terms, _STATE.pack(window, base, start, *map(len, parts)), *parts)
+        )
+        return payload + hashlib.blake2b(payload, key=self._key, digest_size=_TAG).digest()
+
+
 def seal(cursor: Cursor, key: bytes) -> bytes:
     """Serialise and authenticate."""
-    payload = (
-        _HEAD.pack(
-            _VERSION,
-            cursor.code,
-            stream_tag(cursor.stream),
-            cursor.raw,
-            cursor.tier,
-            cursor.window_rounds,
-            cursor.commit_rounds,
-            cursor.shot_rounds,
-            cursor.window,
-            cursor.base,
-            cursor.start,
-            len(cursor.frame),
-            len(cursor.seam),
-            len(cursor.history),
-            len(cursor.sweep),
-            len(cursor.lost),
-        )
-        + cursor.frame
-        + cursor.seam
-        + cursor.history
-        + cursor.sweep
-        + cursor.lost
+    c = cursor
+    sealer = Sealer(
+        code=c.code,
+        stream=c.stream,
+        raw=c.raw,
+        tier=c.tier,
+        window_rounds=c.window_rounds,
+        commit_rounds=c.commit_rounds,
+        shot_rounds=c.shot_rounds,
+        key=key,
     )
-    return payload + hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
+    return sealer.seal(c.window, c.base, c.start, c.frame, c.seam, c.history, c.sweep, c.lost)
 
 
 def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:

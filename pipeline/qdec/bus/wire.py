@@ -25,6 +25,7 @@ MAX_CURSOR_BYTES = 6144
 MAX_PARTS = 3
 STREAM_NAME = r"[A-Za-z0-9_.\-]{1,64}"
 _MAX_INT = 1 << 62
+_INTS = {int}
 
 
 class Type(IntEnum):
@@ -426,11 +427,11 @@ def _expect_ints(kind: int, fields: list[Any], count: int) -> None:
         raise WireError(
             WireCode.BAD_FRAME, f"message type {kind} has {count} fields, not {len(fields)}"
         )
-    for value in fields:
-        if type(value) is not int or not 0 <= value < _MAX_INT:
-            raise WireError(
-                WireCode.BAD_FRAME, f"message type {kind}: a field is not an integer in [0, 2^62)"
-            )
+    # Types first: what is not an integer may not be comparable with one.
+    if set(map(type, fields)) != _INTS or min(fields) < 0 or max(fields) >= _MAX_INT:
+        raise WireError(
+            WireCode.BAD_FRAME, f"message type {kind}: a field is not an integer in [0, 2^62)"
+        )
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -195,6 +195,11 @@ class SpaceTime:
         """Number of detectors in a round."""
         return int(self.layout.counts[self._class_round[self.class_of(round_, length)]])
 
+    @property
+    def settled(self) -> int:
+        """Windows that start later than this round differ by the period only."""
+        return self.head + self.reach
+
     def window_key(self, start: int, end: int, length: int | None) -> tuple[int, int, int]:
         """What windows with equal components have in common: (place, rounds, rounds to the end).
 
@@ -202,10 +207,9 @@ class SpaceTime:
         head singly: instructions that start up to `reach` rounds before a window may have
         components in it. The last number is -1 unless the window sees the tail.
         """
-        settled = self.head + self.reach
         place = start
-        if self.period and start > settled:
-            place = settled + (start - settled) % self.period
+        if self.period and start > self.settled:
+            place = self.settled + (start - self.settled) % self.period
         seen = self.seen_length(end, length)
         return place, end - start, -1 if seen is None else seen - start
 

@@ -26,6 +26,9 @@ class WindowBank:
         self.tier = tier
         self.geometry = geometry
         self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
+        space = code.spacetime
+        self._settled, self._period = space.settled, max(1, space.period)
+        self._steady: dict[int, CompiledWindow] = {}
 
     def prepare(self, length: int | None) -> None:
         """Compile every window that shots of `length` rounds (None: endless) will need.
@@ -60,8 +63,18 @@ class WindowBank:
 
     def get(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
         """The decoder for a window; with erasures, one compiled for this occasion (slow)."""
+        if window.length is None and not erasures and window.start > self._settled:
+            # The windows of an endless stream: as many kinds as its period has rounds.
+            phase = (window.start - self._settled) % self._period
+            steady = self._steady.get(phase)
+            if steady is None:
+                steady = self._steady[phase] = self._look_up(window)
+            return steady
         if erasures:
             return compile_window(self.code, self.tier, self.geometry, window, erasures)
+        return self._look_up(window)
+
+    def _look_up(self, window: Window) -> CompiledWindow:
         key = self._key(window)
         found = self._compiled.get(key)
         if found is None:

@@ -75,8 +75,7 @@ class Committed:
     came: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
+class StreamState(NamedTuple):
     """Everything a stream needs to go on from a commit boundary.
 
     Attributes:
@@ -268,6 +267,11 @@ class StreamDecoder:
         Raises:
             WireError: BAD_BITS or BAD_LENGTH; the stream is as it was before.
         """
+        if not last and lost is None and self._goes_on(records):
+            self._ring.write(self.received, records)
+            self.received += len(records)
+            self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
+            return
         positions = self._positions(len(records), last)
         detectors = self.intake.accept(records, positions)
         self._ring.write(self.received, detectors)
@@ -285,6 +289,13 @@ class StreamDecoder:
             done += position.count
         self.received += len(records)
         self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
+
+    def _goes_on(self, records: Bytes) -> bool:
+        """Whether rounds can be taken as they are: more of an endless shot's repeating ones."""
+        if self._length is not None or not self._shots:
+            return False
+        shot = self._shots[-1]
+        return shot.length is None and self.intake.repeats(records, self.received - shot.base)
 
     def _positions(self, count: int, last: bool) -> list[ShotPosition]:
         """Cut the next `count` rounds at shot boundaries.

@@ -110,6 +110,14 @@ class Intake:
             positions = positions[alike:]
         return out
 
+    def repeats(self, records: Bytes, round_: int) -> bool:
+        """Whether `accept` would return these rounds of an endless shot unchanged."""
+        space = self._space
+        if self._map is not None or space.period != 1 or round_ < space.head:
+            return False
+        mask = self._mask(round_, None)
+        return mask is None or not (records & mask).any()
+
     def losses(self, lost: Bytes, position: ShotPosition) -> list[tuple[int, int]]:
         """(round in the shot, bit) of each bit marked lost in ``(count, record_bytes)`` uint8."""
         marked: list[tuple[int, int]] = []

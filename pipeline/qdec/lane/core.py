@@ -187,8 +187,7 @@ class LaneCore:
         self._last_epoch = max(self._last_epoch + 1, time.time_ns())
         handle = self._next_handle
         self._next_handle += 1
-        session = Session(handle, self._last_epoch, peer, terms, decoder)
-        session.refresh_cursor(self._key)
+        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key)
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
         self._bound_sections()
@@ -212,7 +211,7 @@ class LaneCore:
             ring_rounds=decoder.credit_until - decoder.retain_from,
             tail_in_one_frame=decoder.intake.tail_in_one_frame,
             code_sha256=terms.code.digest.hex(),
-            cursor=session.cursor_sealed,
+            cursor=session.cursor,
             notes=list(opening.notes),
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
@@ -311,7 +310,7 @@ class LaneCore:
         commits = session.decoder.commits()
         if not commits:
             return
-        session.refresh_cursor(self._key)
+        session.refresh_cursor()
         now = self._clock()
         header, body, worst = session.encode_commits(commits, now, self.stats, self.idle)
         self.stats.answer.add(self._clock() - decoded, len(commits))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdec.bits import Bytes
-from qdec.bus.cursor import Cursor, seal
+from qdec.bus.cursor import Sealer
 from qdec.bus.records import commit_dtype
 from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encode
 from qdec.codes import Code
@@ -81,12 +81,19 @@ class Session:
     Attributes:
         paused: why its client was asked to pause, if it was.
         served: ns at which its last decoding ended.
+        cursor: sealed state behind the last commit taken.
     """
 
     def __init__(
-        self, handle: int, epoch: int, peer: bytes, terms: Terms, decoder: StreamDecoder
+        self,
+        handle: int,
+        epoch: int,
+        peer: bytes,
+        terms: Terms,
+        decoder: StreamDecoder,
+        key: bytes,
     ) -> None:
-        """Begin at the decoder's state."""
+        """Begin at the decoder's state; `key` authenticates its cursors."""
         self.handle = handle
         self.epoch = epoch
         self.peer = peer
@@ -104,6 +111,17 @@ class Session:
         seam_bytes = space.span * terms.code.layout.record_bytes
         dtype = commit_dtype(frame_bytes, seam_bytes)
         self._pad = bytes(dtype.itemsize - _RECORD.size - frame_bytes - seam_bytes)
+        self._sealer = Sealer(
+            code=terms.code.digest,
+            stream=terms.stream,
+            raw=terms.raw,
+            tier=terms.tier,
+            window_rounds=terms.geometry.window,
+            commit_rounds=terms.geometry.commit,
+            shot_rounds=terms.shot_rounds or 0,
+            key=key,
+        )
+        self.refresh_cursor()
 
     def on_rounds(
         self,
@@ -149,8 +167,8 @@ class Session:
         missing = m.first_round - expected
         if missing:
             self._on_gap(expected, now, stats)
-        planes_in = np.frombuffer(body, dtype=np.uint8).reshape(planes, m.count, -1)
-        records, lost = planes_in[0], planes_in[1] if planes == 2 else None
+        rows = np.frombuffer(body, dtype=np.uint8).reshape(planes * m.count, self._record_bytes)
+        records, lost = rows[: m.count], rows[m.count :] if planes == 2 else None
         if missing:
             records, lost = _behind_lost_rounds(missing, records, lost)
         self.decoder.push(
@@ -229,37 +247,13 @@ class Session:
             len(commits),
             self.decoder.credit_until,
             self.decoder.retain_from,
-            self.cursor_sealed,
+            self.cursor,
         )
         return encode(header), b"".join(parts), worst
 
-    cursor_sealed: bytes = b""
-
-    def refresh_cursor(self, key: bytes) -> None:
+    def refresh_cursor(self) -> None:
         """Seal the state behind the last commit taken."""
-        self.cursor_sealed = seal(self.cursor, key)
-
-    @property
-    def cursor(self) -> Cursor:
-        """The stream's state behind the last commit taken."""
-        s, t = self.decoder.state, self.terms
-        return Cursor(
-            t.code.digest,
-            t.stream,
-            t.raw,
-            t.tier,
-            t.geometry.window,
-            t.geometry.commit,
-            t.shot_rounds or 0,
-            s.window,
-            s.base,
-            s.start,
-            s.frame,
-            s.seam,
-            s.history,
-            s.sweep,
-            s.lost,
-        )
+        self.cursor = self._sealer.seal(*self.decoder.state)
 
     @property
     def credit(self) -> Credit:

@@ -33,6 +33,11 @@ class RoundRing:
 
     def write(self, first_round: int, records: Bytes) -> None:
         """Store ``(n, record_bytes)`` uint8 for rounds `first_round` ..., n <= capacity."""
+        n = len(records)
+        at = first_round % self.capacity
+        if self._mirror <= at and at + n <= self.capacity:  # nearly always
+            self._rows[at : at + n] = records
+            return
         done = 0
         while done < len(records):
             at = (first_round + done) % self.capacity
