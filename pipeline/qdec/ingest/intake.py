@@ -76,11 +76,6 @@ class Intake:
         """Memory held for resuming."""
         return self._raw.nbytes if self._map else 0
 
-    @property
-    def has_sweep_bits(self) -> bool:
-        """Whether the first round of each shot carries sweep bits."""
-        return self._map is not None and self._map.num_sweep_bits > 0
-
     def accept(self, records: Bytes, positions: list[ShotPosition]) -> Bytes:
         """Check a frame's records and turn them into detection events.
 
@@ -118,15 +113,17 @@ class Intake:
         mask = self._mask(round_, None)
         return mask is None or not (records & mask).any()
 
-    def losses(self, lost: Bytes, position: ShotPosition) -> list[tuple[int, int]]:
-        """(round in the shot, bit) of each bit marked lost in ``(count, record_bytes)`` uint8."""
-        marked: list[tuple[int, int]] = []
-        for i in np.flatnonzero(lost.any(axis=1)).tolist():
-            round_ = position.start + i
-            used = self._used_bits(round_, position.length)
-            bits = np.flatnonzero(unpack(lost[i], used)).tolist()
-            marked.extend((round_, bit) for bit in bits)
-        return marked
+    def lost_bits(self, plane: Bytes, round_: int, length: int | None) -> list[int]:
+        """Bits marked lost in ``(record_bytes,)`` uint8, of those that a round's record uses."""
+        used = self._used_bits(round_, length)
+        return [int(bit) for bit in np.flatnonzero(unpack(plane, used))]
+
+    def lacks_sweep_bits(self, plane: Bytes) -> bool:
+        """Whether the plane of a shot's first round marks any of its sweep bits as lost."""
+        if self._map is None or not self._map.num_sweep_bits:
+            return False
+        at = self._map.sweep_offset
+        return bool(plane[at : at + self._map.sweep_bytes].any())
 
     def erasure(self, round_: int, bit: int, length: int | None) -> Erasure | None:
         """What a lost bit leaves unknown, or None if no pair of detectors can stand for it.

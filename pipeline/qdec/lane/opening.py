@@ -122,7 +122,9 @@ class Doorkeeper:
         window = geometry.window or code.spacetime.rounds
         ring_rounds = max(wanted.ring_rounds, 2 * window)
         measured = code.measurements if terms.raw else None
-        record_bytes = code.layout.record_bytes + (measured.record_bytes if measured else 0)
+        # Detectors, measurements, and which bits of what came were lost.
+        came = measured.record_bytes if measured else code.layout.record_bytes
+        record_bytes = code.layout.record_bytes + (came if measured else 0) + came
         limit = self.config.service.max_stream_bytes
         if (ring_rounds + window) * record_bytes > limit:
             raise WireError(
@@ -232,6 +234,7 @@ def _state(cursor: Cursor) -> StreamState:
         cursor.window,
         cursor.base,
         cursor.start,
+        cursor.sweep_lost,
         cursor.frame,
         cursor.seam,
         cursor.history,
