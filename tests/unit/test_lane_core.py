@@ -28,10 +28,14 @@ from qdec.bus.wire import (
     StatusReply,
     encode,
 )
+from qdec.codes import Limits
 from qdec.config import StreamConfig
 from qdec.errors import WireCode
+from qdec.lane import opening
 from qdec.lane.core import LaneCore
+from qdec.lane.library import Library
 from qdec.lane.stats import Histogram, dense
+from qdec.match import Tier
 
 REC = recording("endless")
 
@@ -305,6 +309,44 @@ def test_guests_go_to_a_lane_that_takes_them() -> None:
     settings = settings.model_copy(update={"lane": (closed, settings.lane[1])})
     assert ask(Lane(settings), b"a") == Redirect(7, "tcp://127.0.0.1:7601")
     assert isinstance(ask(Lane(settings, lane=1), b"a"), Opened)
+
+
+def test_a_stream_that_moves_to_another_lane_is_led_there(
+    configured: tuple[StreamConfig, ...],
+) -> None:
+    """Else it would have two owners."""
+    lane = Lane(config(*configured, lanes=2))
+    stream = Stream(lane).open(stream="here")
+    assert stream.send(0, REC.records[:12]) is None
+    commits = stream.collect()
+    with bystander(lane):
+        moved = configured[0].model_copy(update={"lane": 1})
+        lane.core.configure(config(moved, configured[1], lanes=2))
+        stream.collect()
+        assert stream.others == [Closed(stream.handle, stream.epoch)]
+        reply = Stream(lane).ask(stream="here", cursor=stream.cursor)
+        assert reply == Redirect(7, "tcp://127.0.0.1:7601")
+    again = Stream(Lane(config(moved, lanes=2), lane=1)).open(stream="here", cursor=stream.cursor)
+    for a, b, last in REC.frames(9, []):
+        assert again.send(a, REC.records[a:b], last=last) is None
+    same(np.concatenate([commits, again.collect()]), answers("endless"))
+
+
+def test_a_guest_that_takes_long_to_compile_is_for_lanes_that_serve_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny = dict.fromkeys(Tier, 10)
+    monkeypatch.setattr(opening, "_HURRIED_COMPONENTS", tiny)
+    lane = Lane()
+    first = on(lane, b"a", "alone")
+    code_of(WireCode.LIMIT, ask(lane, b"b", stream="second"))
+    # What is resumed was accepted before: after a restart there may be several of them.
+    assert isinstance(ask(lane, b"a", first.cursor, "alone"), Opened)
+    lane = Lane()
+    with bystander(lane):
+        monkeypatch.setattr(opening, "_HURRIED", Limits(targets=10, operations=10))
+        lane.core._doorkeeper._library = Library()
+        code_of(WireCode.CODE_TOO_LARGE, ask(lane, b"b", stream="second"))
 
 
 # -- sharing a lane ----------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class LaneCore:
         self.draining = False
         self.arrived: Arrival | None = None
         self.idle: Arrival | None = None
+        self._lane = lane
         self._key = key
         self._clock = clock
         self._doorkeeper = Doorkeeper(config, lane, key, library)
@@ -92,8 +93,15 @@ class LaneCore:
         return len(self._sessions)
 
     def configure(self, config: Config) -> None:
-        """Use a new configuration for streams that open from now on."""
+        """Use a new configuration for streams that open from now on.
+
+        A stream that belongs to another lane now is closed here: resuming leads its client there.
+        """
         self._doorkeeper.config = config
+        moved = {s.name for s in config.stream if s.lane != self._lane}
+        for session in [s for s in self._sessions.values() if s.terms.stream in moved]:
+            self._drop(session)
+            self._send(session.peer, Closed(session.handle, session.epoch))
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -174,7 +182,7 @@ class LaneCore:
         if holder is None and not self._doorkeeper.has_room(message.body.stream, self._by_name):
             raise WireError(WireCode.LIMIT, f"{len(self._sessions)} streams are open: no more fit")
         try:
-            opening = self._doorkeeper.admit(message, parts)
+            opening = self._doorkeeper.admit(message, parts, busy=bool(self._sessions))
         except ElsewhereError as elsewhere:
             self._send(peer, Redirect(message.request, elsewhere.endpoint))
             return

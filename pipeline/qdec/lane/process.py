@@ -42,7 +42,7 @@ class LaneProcess:
         self._library = Library()
         self._context = zmq.Context(io_threads=1)
         self._drain_until: float | None = None
-        self._quiet_since = 0.0
+        self._busy_at = 0.0
         self._next_beat = 0.0
 
     def run(self) -> int:
@@ -98,6 +98,8 @@ class LaneProcess:
         while True:
             busy = self._receive()
             busy = bool(self._core.work()) or busy
+            if busy:
+                self._busy_at = time.monotonic()
             self._send()
             self._core.stats.turns += 1
             if not busy:
@@ -147,7 +149,7 @@ class LaneProcess:
                     self._core.configure(Config.model_validate(message["config"]))
                 case "drain":
                     self._drain_until = time.monotonic() + float(message["seconds"])
-                    self._quiet_since = time.monotonic()
+                    self._busy_at = time.monotonic()
                     self._core.drain()
                     self._send()
         now = time.monotonic()
@@ -161,9 +163,7 @@ class LaneProcess:
                 realtime.tidy()
         if self._drain_until is None:
             return True
-        if busy:
-            self._quiet_since = now
-        if now - self._quiet_since < _DRAIN_QUIET_S and now < self._drain_until:
+        if now - self._busy_at < _DRAIN_QUIET_S and now < self._drain_until:
             self._next_beat = min(self._next_beat, now + _DRAIN_QUIET_S / 2)
             return True
         self._core.farewell()
