@@ -52,6 +52,8 @@ def show(title: str, rows: list[dict[str, Any]], **more: Any) -> None:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

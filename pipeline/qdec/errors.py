@@ -5,7 +5,8 @@
     QdecError
     ├── ConfigError          the service's configuration is wrong (file, line, fix)
     ├── CodeError            a circuit or detector error model cannot be served
-    │   └── CodeTooLarge     ... because it exceeds a bound, found before it was expanded
+    │   ├── CodeTooLarge     ... because it exceeds a bound, found before it was expanded
+    │   └── RoundsUnknown    ... because nothing says which round a detector belongs to
     ├── GeometryError        a window geometry does not fit its code
     ├── CursorError          a resume cursor is not ours, or not for this stream
     ├── DataError            recorded data does not fit its code
@@ -81,6 +82,10 @@ class CodeTooLarge(CodeError):
     """A code exceeds a bound. Raised before anything of that size is allocated."""
 
     wire = WireCode.CODE_TOO_LARGE
+
+
+class RoundsUnknown(CodeError):
+    """A detector has no time coordinate, and there is no round map."""
 
 
 class GeometryError(QdecError):
