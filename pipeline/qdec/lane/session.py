@@ -19,7 +19,7 @@ from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encod
 from qdec.codes import Code
 from qdec.commit import Committed, Flag, StreamDecoder
 from qdec.errors import WireCode, WireError
-from qdec.lane.stats import LaneStats
+from qdec.lane.stats import LaneStats, StreamStats
 from qdec.match import Tier
 from qdec.windows import Geometry
 
@@ -82,6 +82,7 @@ class Session:
         paused: why its client was asked to pause, if it was.
         served: ns at which its last decoding ended.
         cursor: sealed state behind the last commit taken.
+        tally: what is counted for this stream alone.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Session:
         terms: Terms,
         decoder: StreamDecoder,
         key: bytes,
+        tally: StreamStats,
     ) -> None:
         """Begin at the decoder's state; `key` authenticates its cursors."""
         self.handle = handle
@@ -101,6 +103,7 @@ class Session:
         self.decoder = decoder
         self.paused: PauseReason | None = None
         self.served = 0
+        self.tally = tally
         self._gap_since: int | None = None
         self._record_bytes = decoder.intake.record_bytes
         state = decoder.state
@@ -182,6 +185,8 @@ class Session:
         self._gap_since = None
         stats.rounds += m.count
         stats.rounds_erased += missing
+        self.tally.rounds += m.count
+        self.tally.rounds_erased += missing
 
     def _on_gap(self, expected: int, now: int, stats: LaneStats) -> None:
         """Ask for the missing rounds; after the patience agreed on, let them be given up."""
@@ -203,24 +208,26 @@ class Session:
         of a stall delays windows that come after it, too.
         """
         parts: list[bytes] = []
-        worst = 0
+        worst = late = preempted = 0
         cpu_now = time.thread_time_ns()
         stolen = 0
         if idle is not None and now - idle.t < _LONGEST_BACKLOG_NS:
             stolen = max(0, now - idle.t - (cpu_now - idle.cpu))
         deadline = self.terms.deadline_ns
+        tally = self.tally
         for c in commits:
             _, t_recv, t_send, cpu_recv = c.came
             latency = now - t_recv if now > t_recv else 0
             worst = latency if latency > worst else worst
             flags = c.flags
             stats.window.add(latency)
+            tally.window.add(latency)
             if latency > deadline:
                 flags |= _LATE
-                stats.late += 1
+                late += 1
                 if min(cpu_now - cpu_recv, latency - stolen) <= deadline:
                     flags |= _PREEMPTED
-                    stats.preempted += 1
+                    preempted += 1
             if flags & _UNUSUAL:
                 stats.infeasible += bool(flags & _INFEASIBLE)
                 stats.erased += bool(flags & _ERASED)
@@ -239,7 +246,8 @@ class Session:
                 c.seam.tobytes(),
                 self._pad,
             )
-        stats.windows += len(commits)
+        stats.answered(self.terms.tier, len(commits), late, preempted)
+        tally.answered(len(commits), late, preempted)
         self._next_window = c.window + 1
         header = Commit(
             self.handle,
