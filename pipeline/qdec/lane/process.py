@@ -76,7 +76,7 @@ class LaneProcess:
             return 0
         config = Config.model_validate(message["config"])
         lane = int(message["lane"])
-        realtime.pin(config.lane[lane].cpu)
+        self._set_up(config, lane)
         self._core = LaneCore(config, lane, key, self._library)
         self._router = self._bind(config.lane[lane].endpoints)
         self._poller = zmq.Poller()
@@ -105,6 +105,16 @@ class LaneProcess:
                 if message["op"] == "drain":
                     return None
             self._control.send("beat")
+
+    def _set_up(self, config: Config, lane: int) -> None:
+        """Real-time work, as far as it is to be had; before the first socket."""
+        cpus, service = [one.cpu for one in config.lane], config.service
+        found = realtime.set_up(
+            self._context, cpus, lane, service.realtime, service.realtime_priority
+        )
+        for level, line in realtime.told(found):
+            log.log(level, "lane %d: %s", lane, line)
+        realtime.insist(found)
 
     def _bind(self, endpoints: tuple[str, ...]) -> zmq.Socket[bytes]:
         router = self._context.socket(zmq.ROUTER)

@@ -305,10 +305,15 @@ class Supervisor:
 
 def changed_lanes(old: Config, new: Config) -> list[int]:
     """Lanes whose process cannot go on under the new configuration."""
+
+    def realtime(config: Config) -> tuple[str, int]:
+        return config.service.realtime, config.service.realtime_priority
+
     return [
         i
         for i, lane in enumerate(old.lane)
         if i >= len(new.lane)
+        or realtime(old) != realtime(new)
         or lane.endpoints != new.lane[i].endpoints
         or lane.cpu != new.lane[i].cpu
     ]
