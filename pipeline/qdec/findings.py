@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,3 +55,25 @@ def warn(value: str, fix: str) -> Finding:
 def fail(value: str, fix: str) -> Finding:
     """Not good enough to run."""
     return Finding(Status.FAIL, value, fix)
+
+
+def limit_fix(limit: str, in_unit: str, in_limits: str) -> str:
+    """The two lines that raise a resource limit.
+
+    Args:
+        limit: its name, such as ``rtprio``.
+        in_unit: the value as systemd writes it.
+        in_limits: the value as limits.conf(5) writes it.
+    """
+    return (
+        f"Limit{limit.upper()}={in_unit} in the [Service] section of the unit, or a line "
+        f"'{user()} - {limit} {in_limits}' in /etc/security/limits.d/qdec.conf"
+    )
+
+
+def user() -> str:
+    """Name of this user."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -40,6 +40,12 @@ needs_fifo = pytest.mark.skipif(
     ),
     reason="SCHED_FIFO is not permitted here",
 )
+needs_rtprio_limit = pytest.mark.skipif(
+    not _permitted(
+        f"import resource as r; r.setrlimit(r.RLIMIT_RTPRIO, ({PRIORITY + 1}, {PRIORITY + 1}))"
+    ),
+    reason="RLIMIT_RTPRIO cannot be raised here",
+)
 needs_two_cores = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="on one core a lane is left at SCHED_OTHER"
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers.realtime import LIBZMQ, needs_fifo, needs_two_cores
+from helpers.realtime import LIBZMQ, needs_fifo, needs_rtprio_limit, needs_two_cores
 from qdec.errors import ConfigError
 from qdec.findings import Status, fail, ok, warn
 from qdec.lane import realtime
@@ -119,6 +119,16 @@ def test_who_may_nothing_goes_on_without() -> None:
 def test_what_is_required_and_missing_fails() -> None:
     after = set_up("require", before=UNPRIVILEGED)
     assert [after["found"][name][0] for name in ("scheduler", "memory")] == ["fail", "fail"]
+
+
+@needs_rtprio_limit
+@needs_two_cores
+@pytest.mark.parametrize(("limit", "status"), [(21, "ok"), (20, "warn")])
+def test_the_limit_must_reach_libzmqs_threads(limit: int, status: str) -> None:
+    """At 20 the lane itself could have SCHED_FIFO, but libzmq would abort the process."""
+    after = set_up(before=UNPRIVILEGED.replace("(0, 0)", f"(0, {limit})"))
+    assert after["found"]["scheduler"][0] == status
+    assert ordinary(after) == (status == "warn")
 
 
 def test_under_a_limit_that_later_growth_could_reach_nothing_is_locked() -> None:

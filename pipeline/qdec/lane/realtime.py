@@ -24,7 +24,6 @@ import ctypes
 import gc
 import logging
 import os
-import pwd
 import resource
 import signal
 import sys
@@ -37,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from qdec.errors import ConfigError
-from qdec.findings import Finding, Status, ok
+from qdec.findings import Finding, Status, limit_fix, ok
 
 if TYPE_CHECKING:
     from qdec.config import RealTime
@@ -161,10 +160,7 @@ def wake_on_time() -> Finding:
 
 def _lock_memory(missing: Status) -> Finding:
     limit = _raise_limit(resource.RLIMIT_MEMLOCK, resource.RLIM_INFINITY)
-    fix = (
-        "LimitMEMLOCK=infinity in the [Service] section of the unit, or "
-        f"'{user()} - memlock unlimited' in /etc/security/limits.d/qdec.conf"
-    )
+    fix = limit_fix("memlock", "infinity", "unlimited")
     # Under a limit the kernel locks a process that is larger only if it is privileged, so to be
     # larger and succeed means that the limit will not bind later either.
     limited = limit != resource.RLIM_INFINITY
@@ -221,10 +217,7 @@ def _how_to_permit(priority: int, limit: int) -> str:
             "give the container CAP_SYS_NICE (docker run --cap-add SYS_NICE), or boot with "
             "rt_group_sched=0 on the kernel's command line"
         )
-    return (
-        f"LimitRTPRIO={priority + 1} in the [Service] section of the unit, or "
-        f"'{user()} - rtprio {priority + 1}' in /etc/security/limits.d/qdec.conf"
-    )
+    return limit_fix("rtprio", str(priority + 1), str(priority + 1))
 
 
 def _threads() -> set[int]:
@@ -253,14 +246,6 @@ def _raise_limit(which: int, wanted: int) -> int:
 def _at_least(limit: int, wanted: int) -> bool:
     unlimited = resource.RLIM_INFINITY  # -1: it does not compare
     return limit == unlimited or (wanted != unlimited and limit >= wanted)
-
-
-def user() -> str:
-    """Name of this user, for lines that name it."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _errno() -> str:
