@@ -94,6 +94,11 @@ class LaneCore:
         """Open streams."""
         return len(self._sessions)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether `work` has left something to do."""
+        return bool(self._ready)
+
     def configure(self, config: Config) -> None:
         """Use a new configuration for streams that open from now on.
 

@@ -96,17 +96,18 @@ class LaneProcess:
         others = [self._child.control.fileno(), self._router.monitor_fd]
         next_look = 0.0
         while True:
-            busy = self._receive()
-            busy = bool(self._core.work()) or busy
+            received, emptied = self._receive()
+            busy = bool(self._core.work()) or received > 0
             if busy:
                 self._busy_at = time.monotonic()
             self._send()
             self._core.stats.turns += 1
-            if not busy:
-                self._router.wait(others, max(0.0, self._next_beat - time.monotonic()))
+            called = False
+            if emptied and not self._core.waiting:
+                called = self._router.wait(others, max(0.0, self._next_beat - time.monotonic()))
                 self._queue_is_empty()
                 self._core.idle = self._core.arrived
-            elif time.monotonic() < next_look:
+            if not called and time.monotonic() < next_look:
                 continue
             next_look = time.monotonic() + _LOOK_S
             if self._router.someone_left():
@@ -119,19 +120,19 @@ class LaneProcess:
         """Whatever is received from here on has come since now."""
         self._core.arrived = Arrival(time.monotonic_ns(), time.thread_time_ns())
 
-    def _receive(self) -> bool:
-        """Take what has arrived, up to a bound. True if there was anything."""
+    def _receive(self) -> tuple[int, bool]:
+        """Take what has arrived, up to a bound: how many messages, and whether that was all."""
         for n in range(_MESSAGES_PER_TURN):
             message = self._router.receive()
             if message is None:
                 self._queue_is_empty()
-                return n > 0
+                return n, True
             opened = self._core.stats.opened
             self._core.receive(*message)
             if self._core.stats.opened != opened:
                 # What compiling left behind is collected now, not under the stream's first rounds.
                 realtime.settle()
-        return True
+        return _MESSAGES_PER_TURN, False
 
     def _send(self) -> None:
         while self._core.outbox:
