@@ -114,7 +114,7 @@ def qpu(
         Path | None, typer.Option(help="The observable flips (.01, .b8) that go with --dets.")
     ] = None,
     raw: Annotated[bool, typer.Option(help="Send measurements instead of detectors.")] = False,
-    windows: Annotated[str | None, typer.Option(help="auto, whole or W,C.")] = None,
+    windows: Annotated[str | None, typer.Option(help="auto, whole, W,C or W,C,M.")] = None,
     tier: Annotated[str | None, typer.Option(help="matching or correlated.")] = None,
     deadline_us: Annotated[int | None, typer.Option(help="Deadline of a window.")] = None,
     cycle_us: Annotated[
@@ -183,7 +183,7 @@ def replay(
         typer.Argument(help="An experiment's folder; or name its files with the options below."),
     ] = None,
     tier: Annotated[str, typer.Option(help="matching or correlated.")] = "matching",
-    windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "auto",
+    windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "auto",
     shots: Annotated[
         int | None, typer.Option("--shots", "-n", min=1, help="Only the first so many.")
     ] = None,
@@ -306,7 +306,7 @@ def gate(
     noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
     tier: Annotated[str, typer.Option(help="matching, correlated or all.")] = "all",
     weight: Annotated[int, typer.Option("--weight", "-w", help="Faults per shot, 1 or 2.")] = 1,
-    windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "whole",
+    windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "whole",
     limit: Annotated[int, typer.Option(help="Most shots per tier.")] = 2_000_000,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:

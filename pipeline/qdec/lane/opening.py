@@ -117,11 +117,12 @@ class Doorkeeper:
     def _check_guest(self, code: Code, geometry: Geometry, most: int) -> None:
         """A guest's windows are compiled in the lane's own thread: keep that short."""
         space = code.spacetime
-        components = (geometry.window or space.rounds) * space.components_per_round
+        rounds = geometry.longest or space.rounds
+        components = rounds * space.components_per_round
         if components > most:
             raise WireError(
                 WireCode.LIMIT,
-                f"windows of {geometry.window or space.rounds} rounds have {components:,} "
+                f"windows of {rounds} rounds have {components:,} "
                 f"mechanisms, too many to compile while serving (limit {most:,}): "
                 "choose smaller windows, have the stream configured, or open it on a lane that "
                 "serves nobody else",
@@ -129,7 +130,7 @@ class Doorkeeper:
 
     def _open(self, terms: Terms, wanted: StreamConfig, cursor: Cursor | None) -> Opening:
         code, geometry = terms.code, terms.geometry
-        window = geometry.window or code.spacetime.rounds
+        window = geometry.longest or code.spacetime.rounds
         ring_rounds = max(wanted.ring_rounds, 2 * window)
         measured = code.measurements if terms.raw else None
         # Detectors, measurements, and which bits of what came were lost.
@@ -233,7 +234,10 @@ class Doorkeeper:
             raise CursorError("the cursor is for another code, kind of rounds or shot length")
         if cursor.tier not in set(Tier):
             raise CursorError("the cursor names a tier this version does not have")
-        pinned = Geometry(cursor.window_rounds, cursor.commit_rounds)
+        # What a stream that is behind may do is no part of its state.
+        wish = parse_geometry(wanted.windows)
+        most = wish.most if wish != "auto" else 0
+        pinned = Geometry(cursor.window_rounds, cursor.commit_rounds, most)
         try:
             # A rule may be newer than the cursor, and windows that break it could hang the lane.
             return choose_geometry(pinned, code, endless=wanted.endless)
