@@ -27,6 +27,11 @@ EXIT_USAGE = 2
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h, which systemd knows
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 
+RoundMap = Annotated[
+    Path | None,
+    typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -199,10 +204,7 @@ def replay(
     obs: Annotated[
         Path | None, typer.Option(help="What the observables really did (.b8, .01, .dets).")
     ] = None,
-    round_map: Annotated[
-        Path | None,
-        typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
-    ] = None,
+    round_map: RoundMap = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="A folder's measurements, not its detection events.")
     ] = False,
@@ -262,11 +264,12 @@ def layout(
         int | None, typer.Option("--round", "-r", help="Only this round (negative: from the end).")
     ] = None,
     raw: Annotated[bool, typer.Option(help="Measurement records instead of detectors.")] = False,
+    round_map: RoundMap = None,
 ) -> None:
     """Print which bit of a round's record is which detector: the map your electronics need."""
     from qdec_tools.layout import run
 
-    raise typer.Exit(run(code, round_, raw=raw))
+    raise typer.Exit(run(code, round_, raw=raw, round_map=round_map))
 
 
 @app.command()
@@ -276,9 +279,12 @@ def gate(
     ] = "3",
     noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
     tier: Annotated[str, typer.Option(help="matching, correlated or all.")] = "all",
-    weight: Annotated[int, typer.Option("--weight", "-w", help="Faults per shot, 1 or 2.")] = 1,
+    weight: Annotated[
+        int, typer.Option("--weight", "-w", min=1, max=2, help="Faults per shot, 1 or 2.")
+    ] = 1,
     windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "whole",
-    limit: Annotated[int, typer.Option(help="Most shots per tier.")] = 2_000_000,
+    limit: Annotated[int, typer.Option(min=1, help="Most shots per tier.")] = 2_000_000,
+    round_map: RoundMap = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:
     """Put a code through the fault-distance gate: every fault (or pair), every tier."""
@@ -286,7 +292,16 @@ def gate(
 
     source = int(code) if code.isdigit() else Path(code)
     raise typer.Exit(
-        run(source, p=noise, tier=tier, weight=weight, windows=windows, limit=limit, json=json)
+        run(
+            source,
+            round_map=round_map,
+            p=noise,
+            tier=tier,
+            weight=weight,
+            windows=windows,
+            limit=limit,
+            json=json,
+        )
     )
 
 

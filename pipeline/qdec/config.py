@@ -85,6 +85,8 @@ class StreamConfig(StreamDefaults):
     Attributes:
         name: what clients open.
         code: path of a Stim circuit or ``.dem``, relative to the configuration file.
+        map: path of a file with the round of each detector, one per line, for codes without time
+            coordinates; likewise.
         lane: index of the lane that owns it.
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
         endless: stretch the code's repeating round; otherwise shots have the code's rounds.
@@ -93,6 +95,7 @@ class StreamConfig(StreamDefaults):
 
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
     code: Path
+    map: Path | None = None
     lane: Annotated[int, Field(ge=0)] = 0
     raw: bool = False
     endless: bool = False
@@ -188,10 +191,16 @@ def parse_config(text: str, *, path: Path) -> Config:
             line=_line_of(text, first["loc"]),
         ) from None
     _cross_check(config, text, path)
-    streams = tuple(
-        s.model_copy(update={"code": (path.parent / s.code).resolve()}) for s in config.stream
-    )
+    streams = tuple(_at_home(stream, path.parent) for stream in config.stream)
     return config.model_copy(update={"stream": streams})
+
+
+def _at_home(stream: StreamConfig, folder: Path) -> StreamConfig:
+    """The stream with its files' paths made absolute."""
+    files = {"code": stream.code, "map": stream.map}
+    return stream.model_copy(
+        update={key: (folder / file).resolve() for key, file in files.items() if file is not None}
+    )
 
 
 def load_config(path: Path) -> Config:
@@ -245,6 +254,13 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 "stream",
                 i,
                 "code",
+            )
+        if stream.map is not None and not (path.parent / stream.map).is_file():
+            fail(
+                f"stream '{stream.name}': there is no round map {path.parent / stream.map}",
+                "stream",
+                i,
+                "map",
             )
 
 

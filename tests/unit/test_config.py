@@ -100,6 +100,12 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "bad name": ('name = "patch1"', 'name = "patch 1"', 22, ("name",)),
     "no name": ('name = "patch1"\n', "", 21, ("name",)),
     "no such lane": ("lane = 1", "lane = 2", 24, ("patch1", "lane 2", "only 2")),
+    "no such map": (
+        'code = "d3.stim"\nlane',
+        'map = "no"\ncode = "d3.stim"\nlane',
+        23,
+        ("patch1", "round map", "/no"),
+    ),
     "no such code": ('code = "d3.stim"\nlane', 'code = "d5.stim"\nlane', 23, ("d5.stim",)),
 }
 
@@ -127,6 +133,13 @@ def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, path=path)
     assert caught.value.line == 27
+
+
+def test_a_round_map_lies_beside_the_configuration(path: Path) -> None:
+    (path.parent / "d3.rounds").touch()
+    text = GOOD.replace("endless = true", 'map = "d3.rounds"')
+    first, second = parse_config(text, path=path).stream
+    assert (first.map, second.map) == (path.parent / "d3.rounds", None)
 
 
 def test_plain_tcp_may_be_asked_for(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from qdec.bits import Bytes
 from qdec.client import CodeText
 from qdec.codes import Code
-from qdec.codes.code import CodeKind, read_code_text
+from qdec.codes.code import CodeKind, read_code_text, read_round_map
 from qdec.errors import DataError
 from qdec_tools.shots import FORMATS, ShotFile, open_shots
 
@@ -105,7 +105,7 @@ def open_recording(sources: Sources) -> Recording:
         )
     path, raw = _choose_shots(sources)
     kind, code_path = _choose_code(sources, raw)
-    round_map = None if sources.round_map is None else _read_round_map(sources.round_map)
+    round_map = None if sources.round_map is None else read_round_map(sources.round_map)
     text = CodeText(kind, read_code_text(code_path), round_map)
     code = Code.parse(kind, text.text, round_map=round_map)
     name = (sources.folder or path.parent).resolve().name
@@ -222,18 +222,3 @@ def _open_predictions(folder: Path, recording: Recording) -> None:
             recording.predictions[path.name] = _matching(file, recording.shots)
         except DataError as error:
             recording.notes.append(f"not compared: {error}")
-
-
-def _read_round_map(path: Path) -> list[int]:
-    rounds = []
-    for number, line in enumerate(read_code_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            rounds.append(int(line))
-        except ValueError:
-            raise DataError(
-                f"{path}:{number}: '{line.strip()[:40]}' is not a round number (one per detector "
-                "and line)"
-            ) from None
-    return rounds

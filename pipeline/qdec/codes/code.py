@@ -96,14 +96,17 @@ class Code:
         return cls.parse("circuit", str(circuit), **options)  # type: ignore[arg-type]
 
     @classmethod
-    def from_file(cls, path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Code:
-        """Make a code from a file; ``*.dem`` is a DEM, anything else a circuit.
+    def from_file(
+        cls, path: Path, *, round_map: Path | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Code:
+        """Make a code from a file, and another that maps its detectors to rounds.
 
         Raises:
-            CodeError: as `parse`, or the file cannot be read.
+            CodeError: as `parse`, or a file cannot be read.
         """
-        kind: CodeKind = "dem" if path.suffix == ".dem" else "circuit"
-        return cls.parse(kind, read_code_text(path, limits), limits=limits)
+        rounds = None if round_map is None else read_round_map(round_map, limits)
+        text = read_code_text(path, limits)
+        return cls.parse(code_kind(path), text, round_map=rounds, limits=limits)
 
     @classmethod
     def _make(
@@ -163,16 +166,46 @@ def _digest(kind: CodeKind, text: str, round_map: Sequence[int] | None) -> bytes
     return key.digest()
 
 
+def code_kind(path: Path) -> CodeKind:
+    """What a code file holds: ``*.dem`` a DEM, anything else a circuit."""
+    return "dem" if path.suffix == ".dem" else "circuit"
+
+
 def read_code_text(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
     """Read a code file, refusing one larger than `limits.text_bytes` before reading it.
 
     Raises:
         CodeError: the file is missing, unreadable, too large or not UTF-8.
     """
+    return _read_text(path, "code", limits)
+
+
+def read_round_map(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[int]:
+    """Read the round of each detector, one per line.
+
+    Raises:
+        CodeError: as `read_code_text`, or a line holds no number.
+    """
+    rounds = []
+    for number, line in enumerate(_read_text(path, "round map", limits).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            rounds.append(int(line))
+        except ValueError:
+            raise CodeError(
+                f"{path}:{number}: '{line.strip()[:40]}' is not a round number (one per detector "
+                "and line)"
+            ) from None
+    return rounds
+
+
+def _read_text(path: Path, what: str, limits: Limits) -> str:
     try:
         size = path.stat().st_size
         if size > limits.text_bytes:
             raise CodeError(f"{path}: {size:,} bytes exceed the limit of {limits.text_bytes:,}")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CodeError(f"cannot read the code {path}: {error}") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise CodeError(f"cannot read the {what} {path}: {why}") from None

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from qdec.codes import Code
-from qdec.codes.code import CodeKind, read_code_text
+from qdec.codes.code import CodeKind, code_kind, read_code_text, read_round_map
 from qdec.commit import WindowBank
 from qdec.config import StreamConfig
 from qdec.errors import QdecError
@@ -52,9 +52,9 @@ class Library:
         Raises:
             CodeError: it cannot be read or parsed.
         """
-        kind: CodeKind = "dem" if stream.code.suffix == ".dem" else "circuit"
         try:
-            return self.code(kind, read_code_text(stream.code))
+            rounds = None if stream.map is None else read_round_map(stream.map)
+            return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
         except QdecError as error:
             raise type(error)(f"stream '{stream.name}' ({stream.code}): {error}") from None
 
