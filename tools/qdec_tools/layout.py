@@ -17,7 +17,7 @@ def run(path: Path, round_: int | None, *, raw: bool, round_map: Path | None = N
     Raises:
         CodeError: the code cannot be served, has no such round, or (raw) is not a circuit.
     """
-    code = Code.from_file(path, round_map=round_map)
+    code = Code.from_file(path, round_map=round_map).streamed(raw=raw)
     space, console = code.spacetime, Console()
     console.print(
         f"{path.name}: {space.rounds} rounds of detectors, {code.layout.num_detectors} detectors, "
@@ -28,6 +28,11 @@ def run(path: Path, round_: int | None, *, raw: bool, round_map: Path | None = N
         console.print(
             f"rounds {space.head}...{space.head + repeats - 1} repeat with period {space.period}: "
             "the code can be streamed endlessly"
+        )
+    elif code.detector_spacetime.period:
+        console.print(
+            "the rounds repeat, but not how they are measured: detectors can be streamed "
+            "endlessly, measurements only as shots"
         )
     else:
         console.print("no round repeats: the code can only be streamed as shots")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,8 @@ class Code:
         spacetime: mechanisms by round, and what repeats.
         measurements: raw measurements → detectors; None for a code given as a DEM.
         undetectable: mechanisms, or parts of them, that flip no detector: no decoder sees them.
+        detector_spacetime: the same as `spacetime`, for streams of detectors, whatever their
+            measurements: it may repeat where those do not.
     """
 
     digest: bytes
@@ -51,7 +53,8 @@ class Code:
     layout: RoundLayout
     spacetime: SpaceTime
     measurements: MeasurementMap | None
-    undetectable: int = 0
+    undetectable: int
+    detector_spacetime: SpaceTime
 
     @classmethod
     def parse(
@@ -127,14 +130,28 @@ class Code:
         slots = layout.num_rounds * layout.record_bytes * 8
         check_bound("bits of a shot's round records", slots, limits.slots)
         parts = None if circuit is None else read_measurements(circuit, layout)
-        spacetime = SpaceTime.build(
+        detector_spacetime, spacetime = SpaceTime.build(
             layout, mechanisms, dem.num_observables, None if parts is None else parts.fingerprints
         )
         measured = None if parts is None else MeasurementMap(parts, spacetime)
         if measured is not None:
             slots = layout.num_rounds * measured.record_bytes * 8
             check_bound("bits of a shot's measurement records", slots, limits.slots)
-        return cls(digest, dem, layout, spacetime, measured, mechanisms.undetectable)
+        return cls(
+            digest, dem, layout, spacetime, measured, mechanisms.undetectable, detector_spacetime
+        )
+
+    def streamed(self, *, raw: bool) -> Code:
+        """The code as it is to a stream of measurements (`raw`) or of detectors.
+
+        They differ where detectors repeat and their measurements do not: in a circuit that runs
+        one patch after the other, say. To a stream of detectors such a code has no measurements.
+        """
+        return self if raw or self.detector_spacetime is self.spacetime else self._as_detectors
+
+    @cached_property
+    def _as_detectors(self) -> Code:
+        return replace(self, spacetime=self.detector_spacetime, measurements=None)
 
     @property
     def num_observables(self) -> int:

@@ -20,6 +20,8 @@ _KEPT_BANKS = 128
 _GATED_FAULTS = 5000
 _GATED_PAIRS = 50_000
 
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry]
+
 
 class Library:
     """Compile once, decode many: keyed by what was compiled, bounded, oldest out first."""
@@ -27,7 +29,7 @@ class Library:
     def __init__(self) -> None:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
-        self._banks: OrderedDict[tuple[bytes, Tier, Geometry], WindowBank] = OrderedDict()
+        self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier], str] = {}
 
     def code(self, kind: CodeKind, text: str, round_map: Sequence[int] | None = None) -> Code:
@@ -64,7 +66,7 @@ class Library:
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        key = (code.digest, tier, geometry)
+        key = (code.digest, code.spacetime.repetition, tier, geometry)
         bank = self._banks.get(key)
         if bank is None:
             bank = WindowBank(code, tier, geometry)
@@ -81,7 +83,7 @@ class Library:
         Raises:
             QdecError: the stream cannot be served; the message names it.
         """
-        code = self.configured(stream)
+        code = self.configured(stream).streamed(raw=stream.raw)
         try:
             geometry = choose_geometry(
                 parse_geometry(stream.windows),

@@ -79,7 +79,7 @@ class Doorkeeper:
             wanted = self._configured(configured, body, parts)
         else:
             wanted = self._guest(body, parts)
-        code = self._code(configured, body, parts)
+        code = self._code(configured, body, parts).streamed(raw=wanted.raw)
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
         if cursor is not None:
