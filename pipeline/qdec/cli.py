@@ -69,7 +69,7 @@ def serve(
     SIGTERM drains and exits; SIGHUP reads the configuration again.
     """
     from qdec.bus.endpoints import check_endpoint
-    from qdec.config import Config, LaneConfig, load_config
+    from qdec.config import Config, LaneConfig, load_config, stream_error
     from qdec.lane.library import Library
     from qdec.supervisor.run import Supervisor
 
@@ -88,8 +88,12 @@ def serve(
         settings = Config(lane=(lane,))
     if check:
         library = Library()
-        for stream in settings.stream:
-            library.warm(stream)
+        for index, stream in enumerate(settings.stream):
+            try:
+                library.warm(stream, settings.service.max_stream_bytes)
+            except ConfigError as error:
+                assert config is not None  # there are no streams without one
+                raise stream_error(str(error), config, index) from None
             typer.echo(f"stream {stream.name}: ok")
         typer.echo(f"{len(settings.lane)} lanes, {len(settings.stream)} streams: ok")
         return

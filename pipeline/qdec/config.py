@@ -33,7 +33,13 @@ from qdec.windows import parse_geometry
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: TOML has types of its own, and "off" is true to who is not.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# What TOML (and the JSON that goes to the lanes) has other types for.
+_File = Annotated[Path, Field(strict=False)]
+_FromList = Field(strict=False)
 
 
 def default_state_dir() -> Path:
@@ -94,8 +100,8 @@ class StreamConfig(StreamDefaults):
     """
 
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
-    code: Path
-    map: Path | None = None
+    code: _File
+    map: _File | None = None
     lane: Annotated[int, Field(ge=0)] = 0
     raw: bool = False
     endless: bool = False
@@ -112,7 +118,7 @@ class LaneConfig(_Frozen):
         cpu: core to pin it to.
     """
 
-    endpoints: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
+    endpoints: Annotated[tuple[str, ...], _FromList, Field(min_length=1, max_length=8)]
     guests: bool = True
     cpu: Annotated[int, Field(ge=0)] | None = None
 
@@ -132,7 +138,7 @@ class ServiceSection(_Frozen):
         max_stream_bytes: memory for one stream's rounds.
     """
 
-    state_dir: Path = Field(default_factory=default_state_dir)
+    state_dir: _File = Field(default_factory=default_state_dir)
     plain_tcp: bool = False
     spare_lanes: Annotated[int, Field(ge=0, le=4)] = 1
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -148,8 +154,8 @@ class Config(_Frozen):
 
     service: ServiceSection = ServiceSection()
     defaults: StreamDefaults = StreamDefaults()
-    lane: Annotated[tuple[LaneConfig, ...], Field(min_length=1, max_length=256)]
-    stream: tuple[StreamConfig, ...] = ()
+    lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=256)]
+    stream: Annotated[tuple[StreamConfig, ...], _FromList] = ()
 
 
 _TABLES: dict[str, type[BaseModel]] = {
@@ -203,6 +209,21 @@ def _at_home(stream: StreamConfig, folder: Path) -> StreamConfig:
     )
 
 
+def stream_error(message: str, path: Path, index: int) -> ConfigError:
+    """The error of a stream that can be read and not be served, with the line of its table.
+
+    Args:
+        message: what is wrong.
+        path: the configuration.
+        index: of its ``[[stream]]`` tables.
+    """
+    try:
+        line = _line_of(path.read_text(encoding="utf-8"), ("stream", index))
+    except (OSError, UnicodeDecodeError):  # it was good a moment ago
+        line = None
+    return ConfigError(message, path=str(path), line=line)
+
+
 def load_config(path: Path) -> Config:
     """Read a configuration file.
 
@@ -235,6 +256,14 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                     "endpoints",
                 )
             taken[endpoint] = i
+    limit = config.service.max_streams
+    for i in range(len(config.lane)):
+        if sum(stream.lane == i for stream in config.stream) > limit:
+            fail(
+                f"lane {i} has more [[stream]] tables than max_streams = {limit}",
+                "service",
+                "max_streams",
+            )
     names: set[str] = set()
     for i, stream in enumerate(config.stream):
         if stream.name in names:
@@ -276,7 +305,31 @@ def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:
         return f"{where} is missing" + (
             ": add a [[lane]] table with endpoints" if where == "lane" else ""
         )
-    return f"{where}: {message.removeprefix('Value error, ')}"
+    return f"{where}: {_fix(kind, loc) or message.removeprefix('Value error, ')}"
+
+
+# What to write where a value has another type, by pydantic's name of the mistake.
+_WRITE = {
+    "bool_type": "write true or false, without quotes",
+    "int_type": "write a whole number, without quotes or decimal point",
+    "float_type": "write a number, without quotes",
+    "string_type": "write text, in quotes",
+    "path_type": "write a path, in quotes",
+}
+
+
+def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
+    """What to write instead of a value of the wrong shape; empty if it is not about the shape."""
+    table = str(loc[0])
+    if (len(loc) == 1 and kind == "tuple_type") or (len(loc) == 2 and kind == "model_type"):
+        return f"write [[{table}]] with two brackets, one such table for each"
+    if kind == "model_type":
+        return f"write it as a table: [{table}], with one pair of brackets"
+    if len(loc) == 1 and kind == "too_short":
+        return f"there is none: add a [[{table}]] table"
+    if kind in ("tuple_type", "too_short"):
+        return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
+    return _WRITE.get(kind, "")
 
 
 def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from helpers.services import lane_pids, wait_for_log
 from qdec.client import CodeText, Commits, Patience, Stream, open_stream, service_status
 from qdec.codes import Code
 from qdec.commit import Flag
@@ -72,12 +73,6 @@ def open_guest(service: Service, name: str = "guest", endpoint: str | None = Non
         windows=str(GEOMETRY),
         patience=PATIENT,
     )
-
-
-def lane_pids(service: Service) -> list[int]:
-    """Children of the supervisor, oldest first."""
-    children = psutil.Process(service.pid).children()
-    return [c.pid for c in sorted(children, key=lambda c: c.create_time())]
 
 
 def serving_pid(service: Service) -> int:
@@ -249,14 +244,6 @@ def open_when_known(endpoint: str, name: str) -> Stream:
             return open_stream(endpoint, name)
         time.sleep(0.05)
     raise AssertionError(f"stream {name} never became known")
-
-
-def wait_for_log(service: Service, text: str) -> None:
-    for _ in range(200):
-        if text in service.log.read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"'{text}' is not in the log:\n{service.log.read_text()}")
 
 
 def test_a_client_that_dies_in_mid_shot_frees_its_stream(tmp_path: Path) -> None:

@@ -74,6 +74,20 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "unknown key of a stream": ("endless = true", "endles = true", 19, ("endles", "endless")),
     "unknown key of a lane": ("guests = false", "guest = false", 10, ("guest", "guests")),
     "wrong type": ("drain_s = 5", 'drain_s = "soon"', 2, ("drain_s", "number")),
+    "a number in quotes": ("drain_s = 5", 'drain_s = "3"', 2, ("without quotes",)),
+    "a switch in quotes": ("endless = true", 'endless = "yes"', 19, ("true or false",)),
+    "plain TCP in quotes": ("drain_s = 5", 'plain_tcp = "off"', 2, ("true or false",)),
+    "a switch for a number": ("deadline_us = 1500", "deadline_us = true", 6, ("whole number",)),
+    "a fraction of a µs": ("deadline_us = 1500", "deadline_us = 1.5", 6, ("whole number",)),
+    "a number for a name": ('name = "patch1"', "name = 1", 22, ("in quotes",)),
+    "a number for a path": ('code = "d3.stim"\nlane', "code = 3\nlane", 23, ("in quotes",)),
+    "one endpoint": (
+        'endpoints = ["tcp://127.0.0.1:7601"]',
+        'endpoints = "tcp://127.0.0.1:7601"',
+        13,
+        ('write a list of at least one: endpoints = ["tcp://',),
+    ),
+    "a table too many": ("[service]", "[[service]]", 1, ("one pair of brackets",)),
     "out of range": ("drain_s = 5", "drain_s = -5", 2, ("drain_s", "greater than 0")),
     "tier in defaults": ('tier = "correlated"', 'tier = "magic"', 5, ("matching",)),
     "tier of a stream": ('tier = "matching"', 'tier = "magic"', 25, ("matching", "correlated")),
@@ -123,9 +137,25 @@ def test_mistakes(path: Path, name: str) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("table", ["lane", "stream"])
+@pytest.mark.parametrize("text", ["[{}]\nname = 1\n", "{} = 3\n", "{} = [3]\n"])
+def test_tables_of_which_there_may_be_several(path: Path, table: str, text: str) -> None:
+    lane = '[[lane]]\nendpoints = ["tcp://127.0.0.1:7600"]\n' if table == "stream" else ""
+    with pytest.raises(ConfigError, match=rf"write \[\[{table}\]\] with two brackets"):
+        parse_config(text.format(table) + lane, path=path)
+
+
 def test_no_lane_at_all(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"lane.*\[\[lane\]\]"):
         parse_config("[service]\ndrain_s = 5\n", path=path)
+
+
+def test_more_streams_than_may_be_open(path: Path) -> None:
+    text = GOOD.replace("drain_s = 5", "max_streams = 1")
+    assert len(parse_config(text, path=path).stream) == 2  # one on each lane
+    with pytest.raises(ConfigError, match=r"lane 0 has more.*max_streams = 1") as caught:
+        parse_config(text.replace("\nlane = 1", ""), path=path)
+    assert caught.value.line == 2
 
 
 def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:

@@ -132,3 +132,21 @@ def test_stopping_drains_everything_and_starts_nothing() -> None:
     for child in children:
         one.exited(child, 2.0)
     assert one.stopped
+
+
+def test_new_numbers_hold_from_now_on() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.adopt(1, 0, stall_s=0.7, drain_s=1.0)
+    one.beat(spare, 1.0)
+    (kill,) = [a for a in one.decide(1.0) if isinstance(a, Kill)]
+    assert (kill.child, kill.reason) == (lane, "its loop has not turned for 0.7 s")
+
+    one = policy()
+    lane, spare = served(one)
+    one.adopt(1, 1, STALL, drain_s=1.0)
+    one.retire(0, 1.0)
+    one.beat(spare, 7.1)
+    one.decide(1.0)
+    one.beat(spare, 7.1)
+    assert [a.child for a in one.decide(7.1) if isinstance(a, Kill)] == [lane]

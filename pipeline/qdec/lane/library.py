@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from qdec.codes import Code
 from qdec.codes.code import CodeKind, code_kind, read_code_text, read_round_map
-from qdec.commit import WindowBank
+from qdec.commit import StreamDecoder, WindowBank
 from qdec.config import StreamConfig
-from qdec.errors import QdecError
+from qdec.errors import CodeError, ConfigError, QdecError
+from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import fault_pairs, single_faults
 from qdec.windows import Geometry, choose_geometry, parse_geometry
@@ -55,10 +56,13 @@ class Library:
             CodeError: it cannot be read or parsed.
         """
         try:
-            rounds = None if stream.map is None else read_round_map(stream.map)
-            return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
-        except QdecError as error:
-            raise type(error)(f"stream '{stream.name}' ({stream.code}): {error}") from None
+            return self._from_files(stream)
+        except CodeError as error:
+            raise type(error)(f"stream '{stream.name}': {error}") from None
+
+    def _from_files(self, stream: StreamConfig) -> Code:
+        rounds = None if stream.map is None else read_round_map(stream.map)
+        return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
 
     def bank(self, code: Code, tier: Tier, geometry: Geometry, length: int | None) -> WindowBank:
         """Compiled windows, warm for shots of `length` rounds.
@@ -77,14 +81,14 @@ class Library:
         bank.prepare(length)
         return bank
 
-    def warm(self, stream: StreamConfig) -> None:
-        """Compile everything that opening a configured stream will need.
+    def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
+        """Compile everything that opening a configured stream will need, and make sure it opens.
 
         Raises:
-            QdecError: the stream cannot be served; the message names it.
+            ConfigError: the stream cannot be served; the message names it.
         """
-        code = self.configured(stream).streamed(raw=stream.raw)
         try:
+            code = self._from_files(stream).streamed(raw=stream.raw)
             geometry = choose_geometry(
                 parse_geometry(stream.windows),
                 code,
@@ -92,10 +96,15 @@ class Library:
                 distance=stream.distance,
             )
             tier = Tier.from_label(stream.tier)
-            self.bank(code, tier, geometry, None if stream.endless else code.spacetime.rounds)
+            ring_rounds = rounds_in_flight(
+                code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
+            )
+            length = None if stream.endless else code.spacetime.rounds
+            bank = self.bank(code, tier, geometry, length)
             self.fence(code, tier)
+            StreamDecoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
-            raise type(error)(f"stream '{stream.name}': {error}") from None
+            raise ConfigError(f"stream '{stream.name}': {error}") from None
 
     def fence(self, code: Code, tier: Tier) -> str:
         """Why a tier does not keep this code's distance, or an empty string.

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from qdec.bus.cursor import Cursor, cursor_size, unseal
-from qdec.bus.wire import MAX_CURSOR_BYTES, Open, OpenBody
+from qdec.bus.cursor import Cursor, unseal
+from qdec.bus.wire import Open, OpenBody
 from qdec.codes import Code
 from qdec.commit import Flag, StreamDecoder, StreamState
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
+from qdec.lane.bounds import rounds_in_flight
 from qdec.lane.library import Library
 from qdec.lane.session import Terms
 from qdec.match import Tier
 from qdec.windows import Geometry, choose_geometry, parse_geometry
-from qdec.windows.cut import answer_bytes
 
 # About five seconds of compiling.
 _GUEST_COMPONENTS = 1_500_000
@@ -118,26 +118,15 @@ class Doorkeeper:
             )
 
     def _open(self, terms: Terms, wanted: StreamConfig, cursor: Cursor | None) -> Opening:
-        code, geometry = terms.code, terms.geometry
-        window = geometry.window or code.spacetime.rounds
-        ring_rounds = max(wanted.ring_rounds, 2 * window)
-        measured = code.measurements if terms.raw else None
-        record_bytes = code.layout.record_bytes + (measured.record_bytes if measured else 0)
-        limit = self.config.service.max_stream_bytes
-        if (ring_rounds + window) * record_bytes > limit:
-            raise WireError(
-                WireCode.LIMIT,
-                f"{ring_rounds} rounds in flight need more than max_stream_bytes = {limit:,}",
-            )
-        history = measured.lookback * measured.record_bytes if measured else 0
-        sweep = measured.sweep_bytes if measured else 0
-        if cursor_size(*answer_bytes(code.spacetime), history, sweep) > MAX_CURSOR_BYTES:
-            raise WireError(
-                WireCode.LIMIT,
-                f"the stream's resume cursor would exceed {MAX_CURSOR_BYTES} bytes: its "
-                "mechanisms span too many rounds",
-            )
-        bank = self._library.bank(code, terms.tier, geometry, terms.shot_rounds)
+        code = terms.code
+        ring_rounds = rounds_in_flight(
+            code,
+            terms.geometry,
+            raw=terms.raw,
+            wanted=wanted.ring_rounds,
+            limit=self.config.service.max_stream_bytes,
+        )
+        bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds)
         fence = self._library.fence(code, terms.tier)
         decoder = StreamDecoder(
             bank,

@@ -80,17 +80,28 @@ class Policy:
     """
 
     def __init__(self, lanes: int, spares: int, stall_s: float, drain_s: float = 10.0) -> None:
-        """Nothing runs yet."""
-        self._drain_s = drain_s
-        self.lanes = lanes
-        self.spares = spares
+        """Nothing runs yet; see `adopt`."""
+        self.adopt(lanes, spares, stall_s, drain_s)
         self.restarts = 0
-        self._stall_s = stall_s
         self._children: dict[int, Child] = {}
         self._next_id = 1
         self._backoff_s = 0.0
         self._spawn_after = 0.0
         self._stopping = False
+
+    def adopt(self, lanes: int, spares: int, stall_s: float, drain_s: float) -> None:
+        """Go by these numbers from now on.
+
+        Args:
+            lanes: to keep served.
+            spares: to keep warm.
+            stall_s: silence after which a child is given up.
+            drain_s: time that a child has to drain.
+        """
+        self.lanes = lanes
+        self.spares = spares
+        self._stall_s = stall_s
+        self._drain_s = drain_s
 
     @property
     def children(self) -> tuple[Child, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdec.config import Config, load_config
+from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.supervisor.keys import cursor_key
@@ -46,18 +46,13 @@ class Supervisor:
         self._config = config
         self._path = config_path
         self._key = cursor_key(config.service.state_dir)
-        self._policy = Policy(
-            len(config.lane),
-            config.service.spare_lanes,
-            config.service.stall_s,
-            config.service.drain_s,
-        )
+        self._policy = Policy(*_numbers(config))
         self._processes: dict[int, _Process] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._announced = False
         self._give_up: float | None = None
-        self._failure: str | None = None
+        self._failure: ConfigError | None = None
         self._next_watchdog = 0.0
         self._candidate = config
         self._checking: subprocess.Popen[bytes] | None = None
@@ -91,8 +86,8 @@ class Supervisor:
             if self._checking is not None:
                 self._checking.kill()
                 self._checking.communicate()
-        if self._failure:
-            raise ConfigError(self._failure)
+        if self._failure is not None:
+            raise self._failure
         log.info("stopped")
         return 0
 
@@ -180,10 +175,16 @@ class Supervisor:
             case "failed":
                 log.error("child %d: %s", child, message["message"])
                 if not self._announced and self._failure is None:
-                    self._failure = message["message"]
+                    self._failure = self._blame(message)
                     self._policy.stop()
             case "drained":
                 log.info("child %d drained", child)
+
+    def _blame(self, message: Message) -> ConfigError:
+        """Why a child could not start, with the place in the configuration that is to blame."""
+        if self._path is None or "stream" not in message:
+            return ConfigError(message["message"])
+        return stream_error(message["message"], self._path, message["stream"])
 
     def _reap(self) -> None:
         for child, process in list(self._processes.items()):
@@ -246,6 +247,7 @@ class Supervisor:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._candidate = load_config(self._path)
+            _check_reload(self._config, self._candidate)
         except ConfigError as error:
             self._refuse_reload(str(error))
             return
@@ -283,8 +285,7 @@ class Supervisor:
             for child in self._policy.retire_spares(now):
                 self._tell(child, "drain", seconds=0)
         self._config = new
-        self._policy.lanes = len(new.lane)
-        self._policy.spares = new.service.spare_lanes
+        self._policy.adopt(*_numbers(new))
         for one in self._policy.children:
             self._tell(one.id, "configure", config=self._config_json())
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
@@ -301,6 +302,27 @@ class Supervisor:
         if interval and self._policy.ready and now >= self._next_watchdog:
             self._next_watchdog = now + interval
             notify("WATCHDOG=1")
+
+
+def _numbers(config: Config) -> tuple[int, int, float, float]:
+    """What the policy goes by."""
+    service = config.service
+    return len(config.lane), service.spare_lanes, service.stall_s, service.drain_s
+
+
+def _check_reload(old: Config, new: Config) -> None:
+    """Refuse what cannot change while the service runs.
+
+    Raises:
+        ConfigError: it has.
+    """
+    before, after = old.service.state_dir, new.service.state_dir
+    if before != after:
+        # Its key seals every cursor that clients hold; lanes have it since they were started.
+        raise ConfigError(
+            f"state_dir cannot change from {before} to {after} while the service runs, because "
+            "clients could not resume: stop the service, and start it again"
+        )
 
 
 def changed_lanes(old: Config, new: Config) -> list[int]:
