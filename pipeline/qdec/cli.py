@@ -112,29 +112,45 @@ def qpu(
     task: Annotated[
         str, typer.Option(help="Experiment, as Stim names it.")
     ] = "surface_code:rotated_memory_z",
-    rounds: Annotated[int, typer.Option("--rounds", "-r", help="Per shot; 0: endless.")] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            "-r",
+            min=0,
+            help="Per shot; 0: endless. Of a --circuit, any other number plays its own shots; a "
+            "--configured stream has said which.",
+        ),
+    ] = 0,
     circuit: Annotated[
         Path | None, typer.Option(help="Circuit or DEM file instead of a generated experiment.")
     ] = None,
+    round_map: RoundMap = None,
     dets: Annotated[
-        Path | None, typer.Option(help="Play these recorded detection events (.b8).")
+        Path | None, typer.Option(help="Play these recorded detection events (.b8, .01, .dets).")
     ] = None,
     obs: Annotated[
-        Path | None, typer.Option(help="The observable flips (.01, .b8) that go with --dets.")
+        Path | None,
+        typer.Option(help="The observable flips (.b8, .01, .dets) that go with --dets."),
     ] = None,
     raw: Annotated[bool, typer.Option(help="Send measurements instead of detectors.")] = False,
     windows: Annotated[str | None, typer.Option(help="auto, whole or W,C.")] = None,
     tier: Annotated[str | None, typer.Option(help="matching or correlated.")] = None,
-    deadline_us: Annotated[int | None, typer.Option(help="Deadline of a window.")] = None,
+    deadline_us: Annotated[int | None, typer.Option(min=1, help="Deadline of a window.")] = None,
     cycle_us: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--cycle-us", "-c", help="Time per round in µs; 0: as credits allow; auto: find out."
+            "--cycle-us",
+            "-c",
+            help="Time per round in µs; 0: as credits allow; auto: find out "
+            "[default: auto; with --dets: 10].",
         ),
-    ] = "auto",
-    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1, help="How long.")] = 10.0,
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", "-s", min=0.1, help="How long, finding out included.")
+    ] = 10.0,
     frame_rounds: Annotated[int | None, typer.Option(min=1, help="Rounds per message.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
     json_lines: Annotated[
         bool, typer.Option("--json-lines", help="A JSON object per quarter second, too.")
@@ -144,7 +160,7 @@ def qpu(
 
     Example: [bold]qdec qpu -d 5 -p 0.003 -c 1[/bold] streams an endless d=5 patch, a round per µs.
     """
-    from qdec_tools.qpu_command import Plan, parse_cycle, run
+    from qdec_tools.qpu_command import Plan, run
 
     plan = Plan(
         endpoint=endpoint,
@@ -155,13 +171,14 @@ def qpu(
         noise=noise,
         rounds=rounds,
         circuit=circuit,
+        round_map=round_map,
         dets=dets,
         obs=obs,
         raw=raw,
         windows=windows,
         tier=tier,
         deadline_us=deadline_us,
-        cycle_us=parse_cycle(cycle_us),
+        cycle_us=cycle_us,
         seconds=seconds,
         frame_rounds=frame_rounds,
         seed=seed,
