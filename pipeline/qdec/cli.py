@@ -56,7 +56,7 @@ def serve(
     ] = None,
     endpoint: Annotated[
         list[str] | None,
-        typer.Option(help=f"Without --config: where to listen [default: {DEFAULT_ENDPOINT}]."),
+        typer.Option(help="Without --config: where to listen.", show_default=DEFAULT_ENDPOINT),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check the configuration and its codes, then exit.")
@@ -142,8 +142,8 @@ def qpu(
         typer.Option(
             "--cycle-us",
             "-c",
-            help="Time per round in µs; 0: as credits allow; auto: find out "
-            "[default: auto; with --dets: 10].",
+            help="Time per round in µs; 0: as credits allow; auto: find out.",
+            show_default="auto; with --dets: 10",
         ),
     ] = None,
     seconds: Annotated[
