@@ -13,4 +13,21 @@ The package is laid out as the way of a syndrome::
 No module imports from a later stage: codes and windows know nothing of sockets.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sinter
+
 __version__ = "0.1.0"
+
+
+def sinter_decoders() -> dict[str, sinter.Decoder]:
+    """The window decoders by name, for ``sinter collect --custom_decoders_module_function``.
+
+    Needs the extra `bench`. See `qdec.match.sinter.decoders` for the names.
+    """
+    from qdec.match.sinter import decoders
+
+    return decoders()

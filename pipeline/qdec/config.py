@@ -25,11 +25,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from qdec.bus.endpoints import check_endpoint
+from qdec.bus.endpoints import check_endpoint, check_listen
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
 from qdec.match import Tier
 from qdec.windows import parse_geometry
+
+MAX_LANES = 256
 
 
 class _Frozen(BaseModel):
@@ -149,13 +151,26 @@ class ServiceSection(_Frozen):
     max_stream_bytes: Annotated[int, Field(ge=4096, le=1 << 34)] = 256 << 20
 
 
+class GatewayConfig(_Frozen):
+    """The process that serves metrics and health over HTTP; without this table there is none.
+
+    Attributes:
+        listen: ``ADDRESS:PORT``.
+        plain_http: allow addresses beyond loopback; whoever reaches one can read, not change.
+    """
+
+    listen: str = "127.0.0.1:9600"
+    plain_http: bool = False
+
+
 class Config(_Frozen):
     """The whole configuration."""
 
     service: ServiceSection = ServiceSection()
     defaults: StreamDefaults = StreamDefaults()
-    lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=256)]
+    lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=MAX_LANES)]
     stream: Annotated[tuple[StreamConfig, ...], _FromList] = ()
+    gateway: GatewayConfig | None = None
 
 
 _TABLES: dict[str, type[BaseModel]] = {
@@ -163,6 +178,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "defaults": StreamDefaults,
     "lane": LaneConfig,
     "stream": StreamConfig,
+    "gateway": GatewayConfig,
 }
 
 
@@ -264,6 +280,14 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 "service",
                 "max_streams",
             )
+    if config.gateway is not None:
+        listen = config.gateway.listen
+        try:
+            check_listen(listen, allow_remote=config.gateway.plain_http)
+        except ConfigError as error:
+            fail(str(error), "gateway", "listen")
+        if f"tcp://{listen}" in taken:
+            fail(f"lane {taken[f'tcp://{listen}']} binds {listen}, too", "gateway", "listen")
     names: set[str] = set()
     for i, stream in enumerate(config.stream):
         if stream.name in names:

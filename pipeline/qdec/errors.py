@@ -5,10 +5,12 @@
     QdecError
     ├── ConfigError          the service's configuration is wrong (file, line, fix)
     ├── CodeError            a circuit or detector error model cannot be served
-    │   └── CodeTooLarge     ... because it exceeds a bound, found before it was expanded
+    │   ├── CodeTooLarge     ... because it exceeds a bound, found before it was expanded
+    │   └── RoundsUnknown    ... because nothing says which round a detector belongs to
     ├── GeometryError        a window geometry does not fit its code
     ├── CursorError          a resume cursor is not ours, or not for this stream
     ├── DataError            recorded data does not fit its code
+    ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
     ├── Refused              the service answered with an error message (client side)
     └── ServiceUnavailable   no service answered in time (client side)
@@ -83,6 +85,10 @@ class CodeTooLarge(CodeError):
     wire = WireCode.CODE_TOO_LARGE
 
 
+class RoundsUnknown(CodeError):
+    """A detector has no time coordinate, and there is no round map."""
+
+
 class GeometryError(QdecError):
     """A window geometry does not fit the code it was asked for."""
 
@@ -99,6 +105,10 @@ class DataError(QdecError):
     """Recorded data does not fit the code it is replayed with."""
 
     wire = WireCode.BAD_BITS
+
+
+class ArenaError(QdecError):
+    """The segment that processes share is not one, or was made by another version of qdec."""
 
 
 class WireError(QdecError):

@@ -184,6 +184,27 @@ def test_a_service_that_drains_answers_every_window_it_accepted_and_a_new_one_go
     assert answers_in(commits) == undisturbed(records)
 
 
+def test_what_keeps_coming_while_the_service_drains_is_answered() -> None:
+    """A lane drains until nothing has come for a while, not for a while and then no more."""
+    records = rounds_of_a_shot(2000, 8)
+    with running_service() as service:
+        stream = open_guest(service)
+        stream.send(np.ascontiguousarray(records[:20]))
+        stream_until(stream, 10)
+        os.kill(service.pid, signal.SIGTERM)
+        began = time.monotonic()
+        sent = 20
+        while time.monotonic() < began + 0.5:
+            stream.send(np.ascontiguousarray(records[sent : sent + 10]))
+            sent += 10
+            time.sleep(0.005)
+            stream.poll()
+            assert not stream.resumes
+        assert stream.committed >= sent - 40
+        stream.close(wait=False)
+        psutil.Process(service.pid).wait(20)
+
+
 def stream_until(stream: Stream, round_: int) -> list[Commits]:
     commits: list[Commits] = []
     while stream.committed < round_:

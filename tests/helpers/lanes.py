@@ -16,6 +16,7 @@ from qdec.config import Config, LaneConfig, ServiceSection, StreamConfig, Stream
 from qdec.errors import WireCode
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
+from qdec.lane.stats import Slot
 
 KEY = b"k" * 32
 # Compiled codes and windows are shared by all tests: they hold nothing of a stream.
@@ -42,11 +43,25 @@ Reply = tuple[wire.FromLane, bytes]
 class Lane:
     """A `LaneCore` and what it sent to whom."""
 
-    def __init__(self, settings: Config | None = None, *, key: bytes = KEY, lane: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Config | None = None,
+        *,
+        key: bytes = KEY,
+        lane: int = 0,
+        tick: int = 0,
+        slot: Slot | None = None,
+    ) -> None:
+        """With a `tick`, each look at the clock takes so many ns: then slices end."""
         self.now = 1_000_000_000
-        self.core = LaneCore(settings or config(), lane, key, LIBRARY, lambda: self.now)
+        self._tick = tick
+        self.core = LaneCore(settings or config(), lane, key, LIBRARY, self._clock, slot)
         self.gone: set[bytes] = set()
         self._inbox: dict[bytes, list[Reply]] = defaultdict(list)
+
+    def _clock(self) -> int:
+        self.now += self._tick
+        return self.now
 
     def tell(self, peer: bytes, *parts: bytes) -> list[Reply]:
         """Hand the lane a message; what `peer` got since it was last asked."""
@@ -153,6 +168,10 @@ class Stream:
     def collect(self) -> np.ndarray:
         """Let the lane work; the commits that it sent, one row per window."""
         self.lane.work()
+        return self.collect_once()
+
+    def collect_once(self) -> np.ndarray:
+        """The commits that the lane has sent so far."""
         self._sort(self.lane.hear(self.peer))
         taken, self.taken = self.taken, []
         return np.concatenate([np.zeros(0, self.dtype), *taken])

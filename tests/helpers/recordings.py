@@ -126,6 +126,23 @@ def _late_reading(rounds: int) -> stim.Circuit:
     return stim.Circuit("\n".join(lines))
 
 
+def _quiet_tail(rounds: int) -> stim.Circuit:
+    """A repetition code whose last two rounds are perfect: its tail is longer than its buffer."""
+    lines = ["R 0 1 2 3 4"]
+    for r in range(rounds):
+        p = 0.1 if r < rounds - 2 else 0
+        lines += [f"X_ERROR({p}) 0 1 2", "CX 0 3 1 4", "CX 1 3 2 4", f"MR({p}) 3 4"]
+        for k in (2, 1):
+            lines.append(f"DETECTOR({2 - k}, 0, {r}) rec[-{k}]" + (f" rec[-{k + 2}]" if r else ""))
+    lines += [
+        "M 0 1 2",
+        f"DETECTOR(0, 0, {rounds}) rec[-3] rec[-2] rec[-5]",
+        f"DETECTOR(1, 0, {rounds}) rec[-2] rec[-1] rec[-4]",
+        "OBSERVABLE_INCLUDE(0) rec[-1]",
+    ]
+    return stim.Circuit("\n".join(lines))
+
+
 _LENGTHS = (33, 7, 25)
 _MAKERS: dict[str, Callable[[], Recording]] = {
     "shots, whole": lambda: _shots(_plain(6), _detectors, 9, windows="whole"),
@@ -157,6 +174,9 @@ _MAKERS: dict[str, Callable[[], Recording]] = {
         3,
         windows="7,3",
         raw=True,
+    ),
+    "endless, quiet tail": lambda: _stretched(
+        _quiet_tail(14), [_quiet_tail(n) for n in _LENGTHS], _detectors, 3, windows="3,2"
     ),
     "raw, no reset": lambda: _shots(_without_reset(20), _measurements, 3, windows="8,3", raw=True),
     "no reset, C=1": lambda: _shots(_without_reset(20), _detectors, 3, windows="6,1"),

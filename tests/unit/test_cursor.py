@@ -32,7 +32,8 @@ CURSORS = st.builds(
     sweep=some,
     lost=some,
 )
-ONE = Cursor(b"c" * 32, "patch0", True, 1, 6, 3, 0, 7, 20, 9, b"f", b"se", b"his", b"", b"los")
+TERMS = b"c" * 32, "patch0", True, 1, 6, 3, 0
+ONE = Cursor(*TERMS, 7, 20, 9, True, b"f", b"se", b"his", b"", b"los")
 
 
 @given(CURSORS)

@@ -15,7 +15,7 @@ from helpers.circuits import code, memory, with_sweeps, without_reset
 from qdec.bits import Bytes, pack
 from qdec.codes import Code
 from qdec.errors import WireCode, WireError
-from qdec.ingest import Intake, ShotPosition
+from qdec.ingest import Intake, LossLog, ShotPosition
 
 PLAIN = code(rounds=9)
 SWEPT = Code.from_circuit(with_sweeps(memory(rounds=9)))
@@ -163,14 +163,22 @@ def test_sweep_bits_are_forgotten_with_their_shot() -> None:
     assert intake.history(10, 12)[1]
 
 
-def test_losses_name_round_and_bit_and_pass_over_padding() -> None:
+def test_losses_are_remembered_by_round_and_pass_over_padding() -> None:
     intake = Intake(PLAIN, raw=False, ring_rounds=16)
     lost = np.zeros((10, 1), dtype=np.uint8)
     lost[0] = 0b0001_1000  # round 0 has four bits
     lost[9] = 0b1000_0001
     lost[5] = 0b0100_0000
-    assert intake.losses(lost, ShotPosition(0, 0, 10, 10)) == [(0, 3), (5, 6), (9, 0)]
-    assert intake.losses(lost[5:6], ShotPosition(20, 7, 1, None)) == [(7, 6)]
+    assert [intake.lost_bits(lost[r], r, 10) for r in (0, 5, 9)] == [[3], [6], [0]]
+    assert intake.lost_bits(lost[5], 7, None) == [6]
+    log = LossLog(16, 1)
+    assert not log
+    log.note(20, lost)
+    assert [(r, plane[0]) for r, plane in log.between(21, 30)] == [(25, 0b0100_0000), (29, 0x81)]
+    log.forget(26)
+    assert [r for r, _ in log.between(0, 99)] == [29]
+    log.forget(30)
+    assert not log
 
 
 def test_what_a_lost_bit_leaves_unknown() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,14 @@ from qdec.bus.wire import (
     StatusReply,
     encode,
 )
-from qdec.codes import Code
+from qdec.codes import Code, Limits
 from qdec.config import StreamConfig
 from qdec.errors import WireCode
+from qdec.lane import opening
 from qdec.lane.core import LaneCore
+from qdec.lane.library import Library
 from qdec.lane.stats import Histogram, dense
+from qdec.match import Tier
 from qdec_tools.sampler import EndlessSampler
 
 REC = recording("endless")
@@ -329,12 +331,50 @@ def test_guests_go_to_a_lane_that_takes_them() -> None:
     assert isinstance(ask(Lane(settings, lane=1), b"a"), Opened)
 
 
+def test_a_stream_that_moves_to_another_lane_is_led_there(
+    configured: tuple[StreamConfig, ...],
+) -> None:
+    """Else it would have two owners."""
+    lane = Lane(config(*configured, lanes=2))
+    stream = Stream(lane).open(stream="here")
+    assert stream.send(0, REC.records[:12]) is None
+    commits = stream.collect()
+    with bystander(lane):
+        moved = configured[0].model_copy(update={"lane": 1})
+        lane.core.configure(config(moved, configured[1], lanes=2))
+        stream.collect()
+        assert stream.others == [Closed(stream.handle, stream.epoch)]
+        reply = Stream(lane).ask(stream="here", cursor=stream.cursor)
+        assert reply == Redirect(7, "tcp://127.0.0.1:7601")
+    again = Stream(Lane(config(moved, lanes=2), lane=1)).open(stream="here", cursor=stream.cursor)
+    for a, b, last in REC.frames(9, []):
+        assert again.send(a, REC.records[a:b], last=last) is None
+    same(np.concatenate([commits, again.collect()]), answers("endless"))
+
+
+def test_a_guest_that_takes_long_to_compile_is_for_lanes_that_serve_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny = dict.fromkeys(Tier, 10)
+    monkeypatch.setattr(opening, "_HURRIED_COMPONENTS", tiny)
+    lane = Lane()
+    first = on(lane, b"a", "alone")
+    code_of(WireCode.LIMIT, ask(lane, b"b", stream="second"))
+    # What is resumed was accepted before: after a restart there may be several of them.
+    assert isinstance(ask(lane, b"a", first.cursor, "alone"), Opened)
+    lane = Lane()
+    with bystander(lane):
+        monkeypatch.setattr(opening, "_HURRIED", Limits(targets=10, operations=10))
+        lane.core._doorkeeper._library = Library()
+        code_of(WireCode.CODE_TOO_LARGE, ask(lane, b"b", stream="second"))
+
+
 # -- sharing a lane ----------------------------------------------------------------------------
 
 
 def test_streams_take_turns() -> None:
     """A stream with many windows ready does not keep another waiting for all of them."""
-    lane = Lane()
+    lane = Lane(tick=600_000)  # every look at the clock uses a slice up
     shots = recording("shots, whole")
     size = shots.ends[0]
     busy = shots.open(lane, b"busy", stream="busy")
@@ -342,8 +382,6 @@ def test_streams_take_turns() -> None:
     assert busy.send(0, np.tile(shots.records[:size], (36, 1))) is None
     assert other.send(0, shots.records[:size]) is None
     lane.core._sessions[busy.handle].decoder.cost.learn(0, 10**15)  # a window uses its section up
-    ticks = itertools.count(lane.now, 600_000)
-    lane.core._clock = lambda: next(ticks)  # and every look at the clock a slice
     assert [lane.core.work(), lane.core.work()] == [1, 1]
     lane.deliver()
     assert any(isinstance(m, Commit) for m, _ in lane.hear(b"other"))

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.circuits import memory, ring, without_reset
-from helpers.lanes import Lane, Stream, same
+from helpers.lanes import Lane, Stream, config, same
 from helpers.recordings import RECORDINGS, answers, bystander, recording
 from qdec.bits import Bytes, unpack
 from qdec.codes import Code
 from qdec.commit import Flag
+from qdec.config import StreamDefaults
 from qdec.match import Tier
 from qdec.match.offline import decode_shots
 from qdec.windows import parse_geometry
@@ -120,9 +121,9 @@ def test_everything_lost() -> None:
 
 
 def test_more_losses_than_are_kept_count_are_admitted() -> None:
-    """4096 lost bits are kept per stream; what is beyond is read as it came, and flagged."""
+    """4096 lost bits of a window count; what is beyond is read as it came, and flagged."""
     circuit = memory(d=7, rounds=120, p=0.003)
-    stream = opened(circuit, windows="20,10")
+    stream = opened(circuit, windows="100,90")
     assert stream.info is not None
     rounds = np.zeros((121, stream.info.record_bytes), dtype=np.uint8)
     lost = np.full_like(rounds, 255)
@@ -230,3 +231,42 @@ def test_infeasible_shots_among_others_in_one_batch(windows: str, tier: Tier) ->
     others = np.setdiff1d(np.arange(19), [7, 13])
     np.testing.assert_array_equal(frames[others], healthy[others])
     assert unpack(healthy, 1).any()
+
+
+def test_answers_with_many_losses_do_not_depend_on_when_they_were_decoded() -> None:
+    """More lost bits in flight than any window has: what a window is told is its own."""
+    rounds, lost = np.random.default_rng(4).integers(0, 256, (2, 1100, 1), dtype=np.uint8)
+    rounds[0] &= 0x0F
+    answered = []
+    for step in (100, 1100):
+        roomy = StreamDefaults(deadline_us=1_000_000_000, ring_rounds=2048)
+        lane = Lane(config().model_copy(update={"defaults": roomy}))
+        stream = opened(memory(rounds=12, p=0.01), lane, endless=True, windows="20,15")
+        taken = []
+        for at in range(0, 1100, step):
+            part = slice(at, at + step)
+            assert stream.send(at, rounds[part], lost=lost[part]) is None
+            taken.append(stream.collect())
+        answered.append(np.concatenate(taken))
+    same(*answered)
+    assert (answered[0]["flags"] == Flag.ERASURE).all()
+
+
+def test_a_shot_without_its_sweep_bits_says_so_after_a_resume_too() -> None:
+    rec = recording("raw, sweep bits")
+    whole, cursors = [], []
+    lost = np.zeros_like(rec.records[: rec.ends[0]])
+    lost[0, -1] = 1
+    stream = rec.open(Lane())
+    for at in range(rec.ends[0]):
+        row = slice(at, at + 1)
+        assert stream.send(at, rec.records[row], lost=lost[row]) is None
+        rows = stream.collect()
+        if len(rows):
+            whole.append(rows)
+            cursors.append((stream.cursor, stream.retain_from))
+    assert all((rows["flags"] & Flag.ERASURE_IGNORED).all() for rows in whole)
+    for n, (cursor, first) in enumerate(cursors[:-1], start=1):
+        again = rec.open(Lane(), cursor=cursor)
+        assert again.send(first, rec.records[first : rec.ends[0]]) is None
+        same(again.collect(), np.concatenate(whole[n:]))

@@ -29,14 +29,15 @@ class Undisturbed:
 @cache
 def undisturbed(name: str) -> Undisturbed:
     rec = recording(name)
-    stream = rec.open(Lane())
+    # Slow, so that hardly two windows share a message: each commit is a place at which to be cut.
+    stream = rec.open(Lane(tick=1_000_000))
     taken = [stream.collect()]
     stops = [(0, stream.cursor, 0)]
     # A round a frame, as far as it goes: the most places at which to be cut.
     for first, end, last in rec.frames(0, list(range(len(rec.records)))):
         assert stream.send(first, rec.records[first:end], last=last) is None
-        rows = stream.collect()
-        if len(rows):
+        while stream.lane.core.work():
+            rows = stream.collect_once()
             taken.append(rows)
             stops.append((sum(map(len, taken)), stream.cursor, stream.retain_from))
     commits = np.concatenate(taken)
@@ -73,6 +74,16 @@ def test_resume(name: str, stop: int, where: list[int], lazy: list[bool]) -> Non
     row, cursor, retain_from = whole.stops[stop % len(whole.stops)]
     rest = play(recording(name), retain_from, cursor if row else b"", where, lazy)
     same(rest, whole.commits[row:])
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_resume_behind_every_commit(name: str) -> None:
+    """In mid-shot, at a shot's end, and inside the tail that must come in one frame."""
+    whole = undisturbed(name)
+    for row, cursor, retain_from in whole.stops:
+        same(
+            play(recording(name), retain_from, cursor if row else b"", [], []), whole.commits[row:]
+        )
 
 
 @cache

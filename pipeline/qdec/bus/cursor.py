@@ -19,9 +19,9 @@ _TAG = 16
 # version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, then the
 # state's integers and the lengths of its five byte strings.
 _TERMS = struct.Struct("<B32s16sBBIIQ")
-_STATE = struct.Struct("<QQQIIIII")
+_STATE = struct.Struct("<QQQBIIIII")
 _HEAD = struct.Struct(_TERMS.format + _STATE.format.lstrip("<"))
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Cursor:
         tier: tier number.
         window_rounds, commit_rounds: the pinned geometry; 0, 0 for whole shots.
         shot_rounds: rounds per shot; 0 if endless.
-        window, base, start: as in `qdec.commit.StreamState`.
+        window, base, start, sweep_lost: as in `qdec.commit.StreamState`.
         frame, seam, history, sweep, lost: likewise.
     """
 
@@ -49,6 +49,7 @@ class Cursor:
     window: int
     base: int
     start: int
+    sweep_lost: bool
     frame: bytes
     seam: bytes
     history: bytes
@@ -94,11 +95,10 @@ class Sealer:
             shot_rounds,
         )
 
-    def seal(self, window: int, base: int, start: int, *parts: bytes) -> bytes:
+    def seal(self, window: int, base: int, start: int, sweep_lost: bool, *parts: bytes) -> bytes:
         """Serialise and authenticate a state; `parts` are frame, seam, history, sweep and lost."""
-        payload = b"".join(
-            (self._terms, _STATE.pack(window, base, start, *map(len, parts)), *parts)
-        )
+        state = _STATE.pack(window, base, start, sweep_lost, *map(len, parts))
+        payload = b"".join((self._terms, state, *parts))
         return payload + hashlib.blake2b(payload, key=self._key, digest_size=_TAG).digest()
 
 
@@ -115,7 +115,9 @@ def seal(cursor: Cursor, key: bytes) -> bytes:
         shot_rounds=c.shot_rounds,
         key=key,
     )
-    return sealer.seal(c.window, c.base, c.start, c.frame, c.seam, c.history, c.sweep, c.lost)
+    return sealer.seal(
+        c.window, c.base, c.start, c.sweep_lost, c.frame, c.seam, c.history, c.sweep, c.lost
+    )
 
 
 def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
@@ -130,8 +132,8 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
     expected = hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
     if not hmac.compare_digest(tag, expected):
         raise CursorError("the cursor is not one this service made (or its key was replaced)")
-    version, code, name, raw, tier, w, c, shot, window, base, start, *sizes = _HEAD.unpack_from(
-        payload
+    version, code, name, raw, tier, w, c, shot, window, base, start, sweep_lost, *sizes = (
+        _HEAD.unpack_from(payload)
     )
     if version != _VERSION or name != stream_tag(stream):
         raise CursorError("the cursor belongs to another stream, or another version of qdec")
@@ -142,4 +144,5 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
         at += size
     if at != len(payload):
         raise CursorError("the cursor's parts do not add up")
-    return Cursor(code, stream, bool(raw), tier, w, c, shot, window, base, start, *parts)
+    terms = code, stream, bool(raw), tier, w, c, shot
+    return Cursor(*terms, window, base, start, bool(sweep_lost), *parts)

@@ -167,10 +167,18 @@ class Code:
         """
         if self.layout.num_detectors > _DISTANCE_SEARCH_DETECTORS:
             return None
-        try:
-            return len(self.dem.shortest_graphlike_error())
-        except ValueError:
-            return None
+        return graphlike_distance(self.dem)
+
+
+def graphlike_distance(dem: stim.DetectorErrorModel) -> int | None:
+    """Mechanisms in the smallest undetected logical error, however long the search takes.
+
+    None where there is no such error.
+    """
+    try:
+        return len(dem.shortest_graphlike_error())
+    except ValueError:
+        return None
 
 
 def _digest(kind: CodeKind, text: str, round_map: Sequence[int] | None) -> bytes:

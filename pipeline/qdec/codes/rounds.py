@@ -15,7 +15,7 @@ import stim
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes, num_bytes, pack, unpack
-from qdec.errors import CodeError, DataError
+from qdec.errors import CodeError, DataError, RoundsUnknown
 
 Ints = NDArray[np.int64]
 
@@ -73,7 +73,8 @@ class RoundLayout:
         Distinct times, in increasing order, are rounds 0, 1, 2, ….
 
         Raises:
-            CodeError: there are no coordinates and no map, or the map has the wrong length.
+            RoundsUnknown: a detector has no coordinates, and there is no map.
+            CodeError: a coordinate is not finite, or the map has the wrong length.
         """
         count = dem.num_detectors
         if count == 0:
@@ -87,7 +88,7 @@ class RoundLayout:
         for detector in range(count):
             where = coordinates.get(detector)
             if not where:
-                raise CodeError(
+                raise RoundsUnknown(
                     f"detector D{detector} has no coordinates, so its round is unknown: "
                     "give a round map (detector → round), or annotate the detectors"
                 )

@@ -14,40 +14,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qdec.bits import Bytes, pack
+from qdec.bits import Bytes
 from qdec.commit.bank import WindowBank
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
+from qdec.commit.erasures import erasures_of
 from qdec.commit.flags import Flag
+from qdec.commit.marks import Mark, Marks
 from qdec.errors import WireCode, WireError
-from qdec.ingest import Intake, ShotPosition
-from qdec.match import Tier
+from qdec.ingest import Intake, LossLog, ShotPosition
+from qdec.match import Answers, Tier
 from qdec.windows.cut import Erasure, answer_bytes, carry_seam
-from qdec.windows.geometry import Window, window_at, window_end
+from qdec.windows.geometry import window_at, window_end
 from qdec.windows.ring import RoundRing
 
-# Lost bits remembered per stream; more than this are decoded as if they had read 0.
-_MAX_LOST = 4096
 _NEVER = 1 << 62
 # Plain integers: arithmetic on IntFlag members costs a microsecond each.
 _INFEASIBLE, _SHOT_END = int(Flag.INFEASIBLE), int(Flag.SHOT_END)
 _ERASURE, _ERASURE_IGNORED = int(Flag.ERASURE), int(Flag.ERASURE_IGNORED)
-
-
-class Mark(NamedTuple):
-    """When rounds came.
-
-    Attributes:
-        until: one past the last stream round of the frame.
-        t_recv: ns of CLOCK_MONOTONIC, when the frame was received.
-        t_send: ns, what the client stamped on it.
-        cpu_recv: ns of CPU time that the receiving thread had used by then.
-    """
-
-    until: int
-    t_recv: int
-    t_send: int
-    cpu_recv: int
 
 
 @dataclass(slots=True)
@@ -63,6 +47,7 @@ class Committed:
         frame: ``(frame_bytes,)`` uint8: observables flipped since the shot began, all told.
         seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
         came: of the frame that completed the window.
+        took: ns of the decoder's call that answered it.
     """
 
     window: int
@@ -73,6 +58,7 @@ class Committed:
     frame: Bytes
     seam: Bytes
     came: Mark
+    took: int
 
 
 class StreamState(NamedTuple):
@@ -82,6 +68,7 @@ class StreamState(NamedTuple):
         window: number of the next window.
         base: stream round at which the current shot starts.
         start: rounds of it committed.
+        sweep_lost: whether some of its sweep bits were lost.
         frame: its frame so far.
         seam: the seam into its next rounds.
         history, sweep: see `Intake.history`.
@@ -91,6 +78,7 @@ class StreamState(NamedTuple):
     window: int = 0
     base: int = 0
     start: int = 0
+    sweep_lost: bool = False
     frame: bytes = b""
     seam: bytes = b""
     history: bytes = b""
@@ -111,6 +99,7 @@ class Shot:
         ready_at: stream rounds that must have arrived for its next window; `_NEVER` while one is
             being decoded and when there is none left.
         done: answered windows that have not been taken.
+        sweep_lost: some of its sweep bits were lost.
     """
 
     base: int
@@ -120,8 +109,7 @@ class Shot:
     start: int = 0
     ready_at: int = 0
     done: list[Committed] = field(default_factory=list)
-    lost: list[tuple[int, int]] = field(default_factory=list)
-    lost_ignored: bool = False
+    sweep_lost: bool = False
 
     @property
     def complete(self) -> bool:
@@ -165,7 +153,8 @@ class StreamDecoder:
         window = bank.geometry.window or code.spacetime.rounds
         self._ring = RoundRing(ring_rounds, window, code.layout.record_bytes)
         self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
-        self._marks: deque[Mark] = deque()
+        self._losses = LossLog(ring_rounds + self.intake.lookback, self.intake.record_bytes)
+        self._marks = Marks()
         self._shots: deque[Shot] = deque()
         state = state or StreamState()
         self._window = state.window
@@ -187,8 +176,9 @@ class StreamDecoder:
         self._expect_next(shot)
         shot.frame = np.frombuffer(state.frame, dtype=np.uint8).copy()
         shot.seam = np.frombuffer(state.seam, dtype=np.uint8).copy()
+        shot.sweep_lost = state.sweep_lost
         if state.lost:
-            shot.lost = self._marks_of(state.lost, shot)
+            self._restore_losses(state.lost, shot)
 
     @property
     def state(self) -> StreamState:
@@ -204,30 +194,30 @@ class StreamDecoder:
             self._window,
             shot.base,
             shot.start,
+            shot.sweep_lost,
             shot.frame.tobytes(),
             shot.seam.tobytes(),
             history,
             sweep,
-            self._lost_before(shot) if shot.lost else b"",
+            self._lost_before(shot) if self._losses else b"",
         )
 
     def _lost_before(self, shot: Shot) -> bytes:
         """What was lost in the rounds of the history: it matters to the rounds behind them, too."""
+        boundary = shot.base + shot.start
         known = min(self.intake.lookback, shot.start)
-        plane = np.zeros((known, 8 * self.intake.record_bytes), dtype=np.bool_)
-        for round_, bit in shot.lost:
-            if shot.start - known <= round_ < shot.start:
-                plane[round_ - shot.start, bit] = True
-        return pack(plane).tobytes() if plane.any() else b""
+        planes = np.zeros((known, self.intake.record_bytes), dtype=np.uint8)
+        for round_, lost in self._losses.between(boundary - known, boundary):
+            planes[round_ - boundary] = lost
+        return planes.tobytes() if planes.any() else b""
 
-    def _marks_of(self, plane: bytes, shot: Shot) -> list[tuple[int, int]]:
+    def _restore_losses(self, planes: bytes, shot: Shot) -> None:
         """Inverse of `_lost_before`."""
         known = min(self.intake.lookback, shot.start)
-        if len(plane) != known * self.intake.record_bytes:
+        if len(planes) != known * self.intake.record_bytes:
             raise WireError(WireCode.BAD_CURSOR, "the cursor's losses do not fit the stream")
-        rows = np.frombuffer(plane, dtype=np.uint8).reshape(known, -1)
-        position = ShotPosition(shot.base, shot.start - known, known, self._length)
-        return self.intake.losses(rows, position)
+        rows = np.frombuffer(planes, dtype=np.uint8).reshape(known, -1)
+        self._losses.note(shot.base + shot.start - known, rows)
 
     @property
     def retain_from(self) -> int:
@@ -242,7 +232,7 @@ class StreamDecoder:
     @property
     def nbytes(self) -> int:
         """Memory held for rounds."""
-        return self._ring.nbytes + self.intake.nbytes
+        return self._ring.nbytes + self.intake.nbytes + self._losses.nbytes
 
     def push(
         self,
@@ -270,25 +260,21 @@ class StreamDecoder:
         if not last and lost is None and self._goes_on(records):
             self._ring.write(self.received, records)
             self.received += len(records)
-            self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
+            self._marks.add(Mark(self.received, t_recv, t_send, cpu_recv))
             return
         positions = self._positions(len(records), last)
         detectors = self.intake.accept(records, positions)
         self._ring.write(self.received, detectors)
+        if lost is not None:
+            self._losses.note(self.received, lost)
         done = 0
         for position in positions:
             shot = self._shot_at(position)
-            if lost is not None:
-                marked = self.intake.losses(lost[done : done + position.count], position)
-                room = _MAX_LOST - sum(len(s.lost) for s in self._shots)
-                shot.lost.extend(marked[:room])
-                shot.lost_ignored |= len(marked) > room
-                # With a lost first round went the shot's sweep bits, which nothing can stand for.
-                swept = self.intake.has_sweep_bits and position.start == 0
-                shot.lost_ignored |= swept and bool((lost[done] == 255).all())
+            if lost is not None and position.start == 0:
+                shot.sweep_lost = self.intake.lacks_sweep_bits(lost[done])
             done += position.count
         self.received += len(records)
-        self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
+        self._marks.add(Mark(self.received, t_recv, t_send, cpu_recv))
 
     def _goes_on(self, records: Bytes) -> bool:
         """Whether rounds can be taken as they are: more of an endless shot's repeating ones."""
@@ -312,7 +298,7 @@ class StreamDecoder:
         if self._length is None:
             length = start + count if last else None
             if length is not None:
-                self._check_end(length, count)
+                self._check_end(length, count, shot.start if shot and shot.base == base else 0)
             return [ShotPosition(base, start, count, length)]
         if last and (start + count) % self._length:
             raise WireError(
@@ -326,7 +312,7 @@ class StreamDecoder:
             base, start, count = base + self._length, 0, count - n
         return positions
 
-    def _check_end(self, length: int, count: int) -> None:
+    def _check_end(self, length: int, count: int, committed: int) -> None:
         space = self._bank.code.spacetime
         if not space.fits(length):
             raise WireError(
@@ -335,7 +321,8 @@ class StreamDecoder:
                 f"{space.head + space.tail}, and {space.rounds} plus or minus a multiple "
                 f"of {max(1, space.period)}",
             )
-        if count < min(self.intake.tail_in_one_frame, length):
+        # A stream that was resumed inside its tail has only the rest of it to send.
+        if count < min(self.intake.tail_in_one_frame, length - committed):
             raise WireError(
                 WireCode.BAD_LENGTH,
                 f"the last {self.intake.tail_in_one_frame} rounds of a shot must come in one "
@@ -398,7 +385,7 @@ class StreamDecoder:
             if shot.ready_at <= self.received:
                 rounds = shot.ready_at - shot.base - shot.start
                 events = count_events(self._ring.view(shot.base + shot.start, rounds))
-                return self._mark(shot.ready_at), self.cost.expect(events)
+                return self._marks.of(shot.ready_at), self.cost.expect(events)
         raise LookupError("no window is ready")
 
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
@@ -415,47 +402,33 @@ class StreamDecoder:
     def _job(self, shot: Shot) -> Job:
         start = shot.start
         window = window_at(self._geometry, start, shot.length)
-        came = self._mark(shot.ready_at)
+        came = self._marks.of(shot.ready_at)
         shot.ready_at = _NEVER
         flags = self._flags
         erasures: tuple[Erasure, ...] = ()
-        if shot.lost or shot.lost_ignored:
-            erasures, ignored = self._erasures(shot, window)
+        if self._losses:
+            erasures, ignored = erasures_of(
+                self._losses, self.intake, self._space, self._geometry, shot.base, window
+            )
             if erasures:
                 flags |= _ERASURE
-            if ignored or shot.lost_ignored:
+            if ignored:
                 flags |= _ERASURE_IGNORED
+        if shot.sweep_lost:  # nothing can stand for a shot's sweep bits
+            flags |= _ERASURE_IGNORED
         syndrome = self._ring.view(shot.base + start, window.end - start).flatten()
         if start:
             overlap = min(self._seam_bytes, len(syndrome))
             syndrome[:overlap] ^= shot.seam[:overlap]
         decoder = self._bank.get(window, erasures)
-        return Job(self, shot, window, decoder, syndrome, flags, came)
+        return Job(self, shot, window, decoder, syndrome[None], flags, came)
 
-    def _erasures(self, shot: Shot, window: Window) -> tuple[tuple[Erasure, ...], bool]:
-        first = window.start - self.intake.lookback
-        space = self._space
-        length = space.seen_length(window.end, window.length)
-        # A seam has no room for what reaches further than the code's own mechanisms.
-        reach = space.rounds if self._geometry.is_whole else space.span
-        shot.lost = [(r, bit) for r, bit in shot.lost if r >= first]
-        found = []
-        ignored = False
-        for round_, bit in shot.lost:
-            if round_ >= window.end:
-                continue
-            erasure = self.intake.erasure(round_, bit, length)
-            rounds = [r for r, _ in erasure.detectors] if erasure else []
-            if erasure is None or max(rounds) - min(rounds) > reach:
-                ignored = True
-            elif window.start <= min(rounds) < window.end:
-                found.append(erasure)
-        return tuple(found), ignored
-
-    def finish(self, job: Job, answer: Bytes, feasible: bool) -> None:
-        """Take the answer to one of this stream's jobs: ``(frame_bytes + seam_bytes,)`` uint8."""
+    def finish(self, job: Job, answers: Answers) -> None:
+        """Take the answer to one of this stream's jobs."""
         shot, window, flags = job.shot, job.window, job.flags
-        if not feasible:
+        assert isinstance(shot, Shot)
+        answer = answers.bits[0]
+        if not answers.feasible[0]:
             flags |= _INFEASIBLE
         if window.end == window.length:
             flags |= _SHOT_END
@@ -474,14 +447,9 @@ class StreamDecoder:
                 frame,
                 seam,
                 job.came,
+                job.took,
             )
         )
-
-    def _mark(self, end: int) -> Mark:
-        for mark in self._marks:
-            if mark.until >= end:
-                return mark
-        raise AssertionError("a window was answered before its rounds came")
 
     def commits(self) -> list[Committed]:
         """Take the commits that are next in order."""
@@ -495,8 +463,8 @@ class StreamDecoder:
             self.intake.forget(shot.base)
             self._shots.popleft()
         retain = self.retain_from
-        while self._marks and self._marks[0].until <= retain:
-            self._marks.popleft()
+        self._losses.forget(retain - self.intake.lookback)
+        self._marks.forget(retain)
         for commit in taken:
             commit.window = self._window
             self._window += 1

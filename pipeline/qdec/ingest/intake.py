@@ -76,11 +76,6 @@ class Intake:
         """Memory held for resuming."""
         return self._raw.nbytes if self._map else 0
 
-    @property
-    def has_sweep_bits(self) -> bool:
-        """Whether the first round of each shot carries sweep bits."""
-        return self._map is not None and self._map.num_sweep_bits > 0
-
     def accept(self, records: Bytes, positions: list[ShotPosition]) -> Bytes:
         """Check a frame's records and turn them into detection events.
 
@@ -110,6 +105,24 @@ class Intake:
             positions = positions[alike:]
         return out
 
+    def accept_shots(self, records: Bytes, length: int) -> Bytes | None:
+        """`accept` for whole shots of `length` rounds and nothing else, all at once.
+
+        Returns:
+            As `accept`; None if padding bits are set somewhere, for `accept` to say where.
+        """
+        shots = records.reshape(-1, length, self.record_bytes)
+        masks = self._shot_masks(length)
+        if masks is not None and (shots & masks).any():
+            return None
+        if self._map is None:
+            return records
+        nothing = np.zeros((len(shots), self.lookback, self.record_bytes), dtype=np.uint8)
+        at = self._map.sweep_offset
+        sweep = shots[:, 0, at : at + self._map.sweep_bytes]
+        made = self._map.convert(shots, 0, length, nothing, sweep)
+        return made.reshape(len(records), -1)
+
     def repeats(self, records: Bytes, round_: int) -> bool:
         """Whether `accept` would return these rounds of an endless shot unchanged."""
         space = self._space
@@ -118,15 +131,17 @@ class Intake:
         mask = self._mask(round_, None)
         return mask is None or not (records & mask).any()
 
-    def losses(self, lost: Bytes, position: ShotPosition) -> list[tuple[int, int]]:
-        """(round in the shot, bit) of each bit marked lost in ``(count, record_bytes)`` uint8."""
-        marked: list[tuple[int, int]] = []
-        for i in np.flatnonzero(lost.any(axis=1)).tolist():
-            round_ = position.start + i
-            used = self._used_bits(round_, position.length)
-            bits = np.flatnonzero(unpack(lost[i], used)).tolist()
-            marked.extend((round_, bit) for bit in bits)
-        return marked
+    def lost_bits(self, plane: Bytes, round_: int, length: int | None) -> list[int]:
+        """Bits marked lost in ``(record_bytes,)`` uint8, of those that a round's record uses."""
+        used = self._used_bits(round_, length)
+        return [int(bit) for bit in np.flatnonzero(unpack(plane, used))]
+
+    def lacks_sweep_bits(self, plane: Bytes) -> bool:
+        """Whether the plane of a shot's first round marks any of its sweep bits as lost."""
+        if self._map is None or not self._map.num_sweep_bits:
+            return False
+        at = self._map.sweep_offset
+        return bool(plane[at : at + self._map.sweep_bytes].any())
 
     def erasure(self, round_: int, bit: int, length: int | None) -> Erasure | None:
         """What a lost bit leaves unknown, or None if no pair of detectors can stand for it.
@@ -199,8 +214,9 @@ class Intake:
             first = positions[0]
             done = alike * first.count
             shots = records[:done].reshape(alike, first.count, -1)
+            masks = self._shot_masks(first.count)
             # Round by round only if something is wrong, to say where.
-            if not (shots & self._shot_masks(first.count)).any():
+            if masks is None or not (shots & masks).any():
                 positions = positions[alike:]
             else:
                 done = 0
@@ -228,13 +244,16 @@ class Intake:
             return steady_end - round_
         return 1
 
-    def _shot_masks(self, rounds: int) -> Bytes:
-        """``(rounds, record_bytes)`` uint8: ones where a whole shot's records must hold zeros."""
+    def _shot_masks(self, rounds: int) -> Bytes | None:
+        """``(rounds, record_bytes)`` uint8: ones where a whole shot's records must hold zeros.
+
+        None if there is no padding.
+        """
         if self._whole_mask is None or len(self._whole_mask) != rounds:
             masks = [self._mask(r, rounds) for r in range(rounds)]
             nothing = np.zeros(self.record_bytes, dtype=np.uint8)
             self._whole_mask = np.stack([nothing if m is None else m for m in masks])
-        return self._whole_mask
+        return self._whole_mask if self._whole_mask.any() else None
 
     def _mask(self, round_: int, length: int | None) -> Bytes | None:
         class_ = self._space.class_of(round_, length)

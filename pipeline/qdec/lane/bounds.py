@@ -26,7 +26,9 @@ def rounds_in_flight(code: Code, geometry: Geometry, *, raw: bool, wanted: int, 
     window = geometry.window or code.spacetime.rounds
     rounds = max(wanted, 2 * window)
     measured = code.measurements if raw else None
-    record_bytes = code.layout.record_bytes + (measured.record_bytes if measured else 0)
+    # Detectors, measurements, and which bits of what came were lost.
+    came = measured.record_bytes if measured else code.layout.record_bytes
+    record_bytes = code.layout.record_bytes + (came if measured else 0) + came
     if (rounds + window) * record_bytes > limit:
         raise WireError(
             WireCode.LIMIT,

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
-from qdec.codes import Code
-from qdec.codes.code import CodeKind, code_kind, read_code_text, read_round_map
-from qdec.commit import StreamDecoder, WindowBank
+from qdec.codes import Code, Limits
+from qdec.codes.code import (
+    DEFAULT_LIMITS,
+    CodeKind,
+    code_kind,
+    read_code_text,
+    read_round_map,
+)
+from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import fault_pairs, single_faults
-from qdec.windows import Geometry, choose_geometry, parse_geometry
+from qdec.match.offline import OfflineDecoder
+from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
 # Faults tried before a correlated stream opens; a sample of them where there are more.
 _GATED_FAULTS = 5000
 _GATED_PAIRS = 50_000
+_PROBED_FAULTS = 64
+# What trying them may take, about: when a guest opens, and before the service is ready.
+_GATE_S = 0.3
+_WARM_GATE_S = 10.0
 
 _BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry]
 
@@ -33,7 +46,13 @@ class Library:
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier], str] = {}
 
-    def code(self, kind: CodeKind, text: str, round_map: Sequence[int] | None = None) -> Code:
+    def code(
+        self,
+        kind: CodeKind,
+        text: str,
+        round_map: Sequence[int] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Code:
         """The code of a text; parsed if it is new.
 
         Raises:
@@ -42,7 +61,7 @@ class Library:
         key = (kind, text, None if round_map is None else tuple(round_map))
         code = self._codes.get(key)
         if code is None:
-            code = Code.parse(kind, text, round_map=round_map)
+            code = Code.parse(kind, text, round_map=round_map, limits=limits)
             self._codes[key] = code
             if len(self._codes) > _KEPT_CODES:
                 self._codes.popitem(last=False)
@@ -101,13 +120,15 @@ class Library:
             )
             length = None if stream.endless else code.spacetime.rounds
             bank = self.bank(code, tier, geometry, length)
-            self.fence(code, tier)
-            StreamDecoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
+            self.fence(code, tier, budget_s=_WARM_GATE_S)
+            make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
 
-    def fence(self, code: Code, tier: Tier) -> str:
+    def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
         """Why a tier does not keep this code's distance, or an empty string.
+
+        Where not all faults can be tried in about `budget_s`, a sample of them is.
 
         Plain matching corrects every single fault of a code of distance 3 or more; what does not is
         labelled: every commit carries FENCED and OPENED says why.
@@ -116,15 +137,32 @@ class Library:
             return ""
         key = (code.digest, tier)
         if key not in self._fenced:
-            self._fenced[key] = _gate(code, tier)
+            self._fenced[key] = _gate(code, tier, budget_s)
         return self._fenced[key]
 
 
-def _gate(code: Code, tier: Tier) -> str:
-    report = single_faults(code, tier, limit=_GATED_FAULTS)
+def make_decoder(
+    bank: WindowBank, *, length: int | None, **options: Any
+) -> StreamDecoder | ShotDecoder:
+    """In columns where each shot is one window, else window by window."""
+    if length is not None and bank.geometry.is_whole:
+        return ShotDecoder(bank, length=length, **options)
+    return StreamDecoder(bank, length=length, **options)
+
+
+def _gate(code: Code, tier: Tier, budget_s: float) -> str:
+    decoder = OfflineDecoder(code, tier, WHOLE)
+    single_faults(code, tier, limit=1, decoder=decoder)  # compiles
+    started = time.monotonic()
+    report = single_faults(code, tier, limit=_PROBED_FAULTS, decoder=decoder)
+    each_s = (time.monotonic() - started) / report.tried
+    most = max(_PROBED_FAULTS, int(budget_s / each_s))
     what = "single faults"
+    if report.passed:
+        report = single_faults(code, tier, limit=min(most, _GATED_FAULTS), decoder=decoder)
     if report.passed and (code.distance or 0) >= 5:
-        report, what = fault_pairs(code, tier, limit=_GATED_PAIRS), "pairs of faults"
+        report = fault_pairs(code, tier, limit=min(most, _GATED_PAIRS), decoder=decoder)
+        what = "pairs of faults"
     if report.passed:
         return ""
     return (

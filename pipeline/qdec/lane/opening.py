@@ -10,18 +10,22 @@ import numpy as np
 
 from qdec.bus.cursor import Cursor, unseal
 from qdec.bus.wire import Open, OpenBody
-from qdec.codes import Code
-from qdec.commit import Flag, StreamDecoder, StreamState
+from qdec.codes import Code, Limits
+from qdec.codes.code import DEFAULT_LIMITS
+from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.bounds import rounds_in_flight
-from qdec.lane.library import Library
+from qdec.lane.library import Library, make_decoder
 from qdec.lane.session import Terms
 from qdec.match import Tier
 from qdec.windows import Geometry, choose_geometry, parse_geometry
 
-# About five seconds of compiling.
+# A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
+# nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
 _GUEST_COMPONENTS = 1_500_000
+_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000}
+_HURRIED = Limits(operations=500_000, targets=1_500_000, detectors=50_000, instructions=100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Opening:
     """Terms, the decoder that serves them, and what to tell the client."""
 
     terms: Terms
-    decoder: StreamDecoder
+    decoder: StreamDecoder | ShotDecoder
     notes: tuple[str, ...]
 
 
@@ -61,12 +65,14 @@ class Doorkeeper:
         absent = len(configured.difference(open_streams))
         return len(open_streams) < limit - absent
 
-    def admit(self, message: Open, parts: list[bytes]) -> Opening:
+    def admit(self, message: Open, parts: list[bytes], *, busy: bool = False) -> Opening:
         """Agree on terms.
 
         Args:
             message: the request.
             parts: what came behind its header: code text, round map.
+            busy: other streams are served, and wait while a guest's code is compiled. (What is
+                resumed was accepted before.)
 
         Raises:
             ElsewhereError: another lane owns the stream.
@@ -79,7 +85,9 @@ class Doorkeeper:
             wanted = self._configured(configured, body, parts)
         else:
             wanted = self._guest(body, parts)
-        code = self._code(configured, body, parts).streamed(raw=wanted.raw)
+        hurry = busy and configured is None and cursor is None
+        limits = _HURRIED if hurry else DEFAULT_LIMITS
+        code = self._code(configured, body, parts, limits).streamed(raw=wanted.raw)
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
         if cursor is not None:
@@ -90,7 +98,9 @@ class Doorkeeper:
                 parse_geometry(wanted.windows), code, endless=endless, distance=wanted.distance
             )
         if configured is None:
-            self._check_guest(code, geometry)
+            self._check_guest(
+                code, geometry, _HURRIED_COMPONENTS[tier] if hurry else _GUEST_COMPONENTS
+            )
         shot_rounds = None if endless else code.spacetime.rounds
         terms = Terms(
             body.stream,
@@ -105,16 +115,17 @@ class Doorkeeper:
         )
         return self._open(terms, wanted, cursor)
 
-    def _check_guest(self, code: Code, geometry: Geometry) -> None:
+    def _check_guest(self, code: Code, geometry: Geometry, most: int) -> None:
         """A guest's windows are compiled in the lane's own thread: keep that short."""
         space = code.spacetime
         components = (geometry.window or space.rounds) * space.components_per_round
-        if components > _GUEST_COMPONENTS:
+        if components > most:
             raise WireError(
                 WireCode.LIMIT,
                 f"windows of {geometry.window or space.rounds} rounds have {components:,} "
-                f"mechanisms, too many to compile while serving (limit {_GUEST_COMPONENTS:,}): "
-                "choose smaller windows, or have the stream configured",
+                f"mechanisms, too many to compile while serving (limit {most:,}): "
+                "choose smaller windows, have the stream configured, or open it on a lane that "
+                "serves nobody else",
             )
 
     def _open(self, terms: Terms, wanted: StreamConfig, cursor: Cursor | None) -> Opening:
@@ -128,7 +139,7 @@ class Doorkeeper:
         )
         bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds)
         fence = self._library.fence(code, terms.tier)
-        decoder = StreamDecoder(
+        decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
             ring_rounds=ring_rounds,
@@ -184,7 +195,9 @@ class Doorkeeper:
         }
         return StreamConfig.model_construct(**options)
 
-    def _code(self, configured: StreamConfig | None, body: OpenBody, parts: list[bytes]) -> Code:
+    def _code(
+        self, configured: StreamConfig | None, body: OpenBody, parts: list[bytes], limits: Limits
+    ) -> Code:
         if configured is not None:
             return self._library.configured(configured)
         if not parts or not parts[0]:
@@ -199,7 +212,7 @@ class Doorkeeper:
                 raise WireError(WireCode.BAD_CODE, "the round map is not a list of u32")
             round_map = np.frombuffer(parts[1], dtype="<u4").tolist()
         assert body.code
-        return self._library.code(body.code, text, round_map)
+        return self._library.code(body.code, text, round_map, limits)
 
     def _pinned(self, cursor: Cursor, code: Code, wanted: StreamConfig) -> Geometry:
         """The geometry a cursor pins, if the cursor is for the same work."""
@@ -221,6 +234,7 @@ def _state(cursor: Cursor) -> StreamState:
         cursor.window,
         cursor.base,
         cursor.start,
+        cursor.sweep_lost,
         cursor.frame,
         cursor.seam,
         cursor.history,

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import logging
-import os
-import signal
-import socket
-import sys
 import time
-from collections import deque
 
 import zmq
 
+from qdec.arena import Arena
+from qdec.child import Child, main
 from qdec.config import Config
-from qdec.control import Channel, ChannelClosed, Message
-from qdec.errors import ConfigError, QdecError
+from qdec.errors import ArenaError, ConfigError
 from qdec.lane import realtime
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
 from qdec.lane.router import Router
 from qdec.lane.session import Arrival
+from qdec.lane.stats import Slot
 
 log = logging.getLogger("qdec.lane")
 _BEAT_S = 0.1
-_SPARE_BEAT_S = 0.25
 # How often a busy lane looks at what is not its clients'.
 _LOOK_S = 0.005
 _MESSAGES_PER_TURN = 16
@@ -35,19 +29,18 @@ _DRAIN_QUIET_S = 0.05
 class LaneProcess:
     """Runs one lane until it is told to drain, or its supervisor is gone."""
 
-    def __init__(self, control: Channel) -> None:
-        """Talk to the supervisor over `control`."""
-        self._control = control
-        self._orders: deque[Message] = deque()
+    def __init__(self, child: Child) -> None:
+        """Begin with nothing to serve."""
+        self._child = child
         self._library = Library()
         self._context = zmq.Context(io_threads=1)
         self._drain_until: float | None = None
-        self._quiet_since = 0.0
+        self._busy_at = 0.0
         self._next_beat = 0.0
 
     def run(self) -> int:
         """Warm up, wait for a lane to serve, serve it. Returns the exit status."""
-        message = self._await("warm")
+        message = self._child.wait_for("warm")
         if message is None:
             return 0
         config = Config.model_validate(message["config"])
@@ -59,46 +52,45 @@ class LaneProcess:
                 # At the service's start that is fatal; later, a code file that has gone bad must
                 # not keep other streams from being served.
                 if message["strict"]:
-                    self._control.send("failed", message=str(error), stream=index)
+                    self._child.control.send("failed", message=str(error), stream=index)
                     return 2
                 log.error("%s: its stream will be refused", error)
         realtime.settle()
-        self._control.send("warm")
-        message = self._await("serve")
+        self._child.control.send("warm")
+        message = self._child.wait_for("serve")
         if message is None:
             return 0
         config = Config.model_validate(message["config"])
-        lane = int(message["lane"])
+        lane = int(message["post"])
         realtime.pin(config.lane[lane].cpu)
-        self._core = LaneCore(config, lane, key, self._library)
+        slot = self._slot(message["slot"])
+        self._core = LaneCore(config, lane, key, self._library, slot=slot)
         self._router = Router(self._context, config.lane[lane].endpoints)
-        self._control.send("serving", lane=lane)
+        self._child.control.send("serving")
         try:
             self._loop()
         finally:
             self._router.close()
             self._context.term()
-        self._control.send("drained")
+        self._child.control.send("drained")
         return 0
 
-    def _await(self, op: str) -> Message | None:
-        """The next message of a kind, or None when told to go before it came."""
-        while True:
-            self._orders.extend(self._control.receive(timeout_s=_SPARE_BEAT_S))
-            while self._orders:
-                message = self._orders.popleft()  # what came along with it is for later
-                if message["op"] == op:
-                    return message
-                if message["op"] == "drain":
-                    return None
-            self._control.send("beat")
+    def _slot(self, index: int | None) -> Slot | None:
+        """Where to count; nowhere that others see is no reason not to serve."""
+        try:
+            return None if index is None else Arena(self._child.arena_fd).write_slot(index)
+        except (ArenaError, OSError) as error:
+            log.error("what this lane counts will not be exported: %s", error)
+            return None
 
     def _loop(self) -> None:
-        others = [self._control.fileno(), self._router.monitor_fd]
+        others = [self._child.control.fileno(), self._router.monitor_fd]
         next_look = 0.0
         while True:
             busy = self._receive()
             busy = bool(self._core.work()) or busy
+            if busy:
+                self._busy_at = time.monotonic()
             self._send()
             self._core.stats.turns += 1
             if not busy:
@@ -136,35 +128,32 @@ class LaneProcess:
         while self._core.outbox:
             outbox, self._core.outbox = self._core.outbox, []
             for peer, parts in outbox:
-                self._core.sent(peer, self._router.send(peer, parts))
+                sent = self._router.send(peer, parts)
+                if sent:
+                    self._core.stats.bytes_out += sum(map(len, parts))
+                self._core.sent(peer, sent)
 
     def _housekeeping(self, busy: bool) -> bool:
         """Beat, listen to the supervisor. False when the lane is done."""
-        self._orders.extend(self._control.receive())
-        while self._orders:
-            message = self._orders.popleft()
+        for message in self._child.orders():
             match message["op"]:
                 case "configure":
                     self._core.configure(Config.model_validate(message["config"]))
                 case "drain":
                     self._drain_until = time.monotonic() + float(message["seconds"])
-                    self._quiet_since = time.monotonic()
+                    self._busy_at = time.monotonic()
                     self._core.drain()
                     self._send()
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + _BEAT_S
-            # A supervisor that does not listen for a while is not worth a lane's patience.
-            self._control.flush()
-            if not self._control.unsent:
-                self._control.send("beat", turns=self._core.stats.turns)
+            self._core.show()
+            self._child.beat()
             if not busy:
                 realtime.tidy()
         if self._drain_until is None:
             return True
-        if busy:
-            self._quiet_since = now
-        if now - self._quiet_since < _DRAIN_QUIET_S and now < self._drain_until:
+        if now - self._busy_at < _DRAIN_QUIET_S and now < self._drain_until:
             self._next_beat = min(self._next_beat, now + _DRAIN_QUIET_S / 2)
             return True
         self._core.farewell()
@@ -172,32 +161,5 @@ class LaneProcess:
         return False
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the process; started by the supervisor only."""
-    parser = argparse.ArgumentParser(prog="qdec.lane.process")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args(argv)
-    # The supervisor decides when to drain; a terminal's Ctrl-C reaches the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    realtime.die_with_parent(options.parent)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    control = Channel(socket.socket(fileno=options.control_fd))
-    try:
-        return LaneProcess(control).run()
-    except ChannelClosed:
-        return 1
-    except QdecError as error:
-        with contextlib.suppress(ChannelClosed):
-            control.send("failed", message=str(error))
-        return 2
-
-
 if __name__ == "__main__":
-    # os._exit: nothing is left to clean up, and interpreter shutdown takes longer than a restart.
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    main(lambda child: LaneProcess(child).run())

@@ -63,6 +63,7 @@ def single_faults(
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    decoder: OfflineDecoder | None = None,
 ) -> GateReport:
     """Try single faults: all of them, or `limit` chosen at random if there are more.
 
@@ -73,12 +74,13 @@ def single_faults(
         limit: most shots to try.
         seed: of the random choice.
         progress: called with (shots done, shots to do).
+        decoder: of this code, tier and geometry, if there is one that has compiled its windows.
 
     Raises:
         GeometryError: the geometry does not suit the code or tier.
     """
     faults = Faults(code)
-    decoder = OfflineDecoder(code, tier, geometry)
+    decoder = decoder or OfflineDecoder(code, tier, geometry)
     chosen = _Choice(len(faults), limit, seed)
     return _try(decoder, faults, chosen, 1, lambda k: (k,), progress)
 
@@ -91,6 +93,7 @@ def fault_pairs(
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    decoder: OfflineDecoder | None = None,
 ) -> GateReport:
     """Try pairs of distinct faults, for a code of distance 5 or more; see `single_faults`."""
     faults = Faults(code)
@@ -103,7 +106,7 @@ def fault_pairs(
         i = np.searchsorted(starts, number, side="right") - 1
         return i, number - starts[i] + i + 1
 
-    decoder = OfflineDecoder(code, tier, geometry)
+    decoder = decoder or OfflineDecoder(code, tier, geometry)
     return _try(decoder, faults, _Choice(total, limit, seed), 2, pair, progress)
 
 

@@ -11,6 +11,8 @@ from qdec.errors import GeometryError
 # Commit regions of 20 d: the buffer of d rounds is then decoded twice for 5 % of the rounds, and
 # the per-window cost is spread over 100 rounds at d=5 (perf/README.md has the table).
 _AUTO_COMMIT_DISTANCES = 20
+# Assumed of a code whose distance nobody knows.
+UNKNOWN_DISTANCE = 5
 # Shots up to this many auto windows long are answered whole: one window, no seam.
 _MAX_ROUNDS_PER_WINDOW = 1 << 20
 # Some 5 GB while it is compiled.
@@ -138,7 +140,7 @@ def choose_geometry(
             "cannot be stretched into an endless stream: give a circuit of more rounds"
         )
     if wanted == "auto":
-        d = distance or code.distance or 5
+        d = distance or code.distance or UNKNOWN_DISTANCE
         buffer = max(d, space.span, 1)
         commit = _AUTO_COMMIT_DISTANCES * d
         if not endless and space.rounds <= commit + buffer:
