@@ -62,9 +62,10 @@ def open_guest(service: Service, name: str = "guest", endpoint: str | None = Non
 
 
 def lane_pids(service: Service) -> list[int]:
-    """Children of the supervisor, oldest first."""
+    """Lane processes of a service, spares included, oldest first."""
     children = psutil.Process(service.pid).children()
-    return [c.pid for c in sorted(children, key=lambda c: c.create_time())]
+    lanes = [c for c in children if "qdec.lane.process" in c.cmdline()]
+    return [c.pid for c in sorted(lanes, key=lambda c: c.create_time())]
 
 
 def serving_pid(service: Service) -> int:
@@ -93,9 +94,11 @@ def stream_all(stream: Stream, records: np.ndarray, disturb: dict[int, object]) 
     return commits + stream.drain()
 
 
-def wait_for_log(service: Service, text: str) -> None:
-    for _ in range(200):
-        if text in service.log.read_text():
-            return
+def wait_for_log(service: Service, text: str) -> str:
+    """The line of the service's log with a text in it, as soon as there is one."""
+    for _ in range(400):
+        for line in service.log.read_text().splitlines():
+            if text in line:
+                return line
         time.sleep(0.05)
     raise AssertionError(f"'{text}' is not in the log:\n{service.log.read_text()}")

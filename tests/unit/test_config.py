@@ -79,6 +79,20 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "unknown key of a stream": ("endless = true", "endles = true", 19, ("endles", "endless")),
     "unknown key of a lane": ("guests = false", "guest = false", 10, ("guest", "guests")),
     "wrong type": ("drain_s = 5", 'drain_s = "soon"', 2, ("drain_s", "number")),
+    "a number in quotes": ("drain_s = 5", 'drain_s = "3"', 2, ("without quotes",)),
+    "a switch in quotes": ("endless = true", 'endless = "yes"', 19, ("true or false",)),
+    "plain TCP in quotes": ("drain_s = 5", 'plain_tcp = "off"', 2, ("true or false",)),
+    "a switch for a number": ("deadline_us = 1500", "deadline_us = true", 6, ("whole number",)),
+    "a fraction of a µs": ("deadline_us = 1500", "deadline_us = 1.5", 6, ("whole number",)),
+    "a number for a name": ('name = "patch1"', "name = 1", 22, ("in quotes",)),
+    "a number for a path": ('code = "d3.stim"\nlane', "code = 3\nlane", 23, ("in quotes",)),
+    "one endpoint": (
+        'endpoints = ["tcp://127.0.0.1:7601"]',
+        'endpoints = "tcp://127.0.0.1:7601"',
+        13,
+        ('write a list of at least one: endpoints = ["tcp://',),
+    ),
+    "a table too many": ("[service]", "[[service]]", 1, ("one pair of brackets",)),
     "out of range": ("drain_s = 5", "drain_s = -5", 2, ("drain_s", "greater than 0")),
     "realtime": ("drain_s = 5", 'realtime = "always"', 2, ("auto", "off", "require")),
     "realtime priority": ("drain_s = 5", "realtime_priority = 99", 2, ("98",)),
@@ -108,6 +122,12 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "bad name": ('name = "patch1"', 'name = "patch 1"', 22, ("name",)),
     "no name": ('name = "patch1"\n', "", 21, ("name",)),
     "no such lane": ("lane = 1", "lane = 2", 24, ("patch1", "lane 2", "only 2")),
+    "no such map": (
+        'code = "d3.stim"\nlane',
+        'map = "no"\ncode = "d3.stim"\nlane',
+        23,
+        ("patch1", "round map", "/no"),
+    ),
     "unknown key of the gateway": ("listen = ", "lisen = ", 29, ("lisen", "listen")),
     "no port": ("127.0.0.1:9601", "127.0.0.1", 29, ("ADDRESS:PORT",)),
     "port out of range": ("127.0.0.1:9601", "127.0.0.1:70000", 29, ("ADDRESS:PORT",)),
@@ -130,9 +150,25 @@ def test_mistakes(path: Path, name: str) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("table", ["lane", "stream"])
+@pytest.mark.parametrize("text", ["[{}]\nname = 1\n", "{} = 3\n", "{} = [3]\n"])
+def test_tables_of_which_there_may_be_several(path: Path, table: str, text: str) -> None:
+    lane = '[[lane]]\nendpoints = ["tcp://127.0.0.1:7600"]\n' if table == "stream" else ""
+    with pytest.raises(ConfigError, match=rf"write \[\[{table}\]\] with two brackets"):
+        parse_config(text.format(table) + lane, path=path)
+
+
 def test_no_lane_at_all(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"lane.*\[\[lane\]\]"):
         parse_config("[service]\ndrain_s = 5\n", path=path)
+
+
+def test_more_streams_than_may_be_open(path: Path) -> None:
+    text = GOOD.replace("drain_s = 5", "max_streams = 1")
+    assert len(parse_config(text, path=path).stream) == 2  # one on each lane
+    with pytest.raises(ConfigError, match=r"lane 0 has more.*max_streams = 1") as caught:
+        parse_config(text.replace("\nlane = 1", ""), path=path)
+    assert caught.value.line == 2
 
 
 def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
@@ -140,6 +176,13 @@ def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, path=path)
     assert caught.value.line == 27
+
+
+def test_a_round_map_lies_beside_the_configuration(path: Path) -> None:
+    (path.parent / "d3.rounds").touch()
+    text = GOOD.replace("endless = true", 'map = "d3.rounds"')
+    first, second = parse_config(text, path=path).stream
+    assert (first.map, second.map) == (path.parent / "d3.rounds", None)
 
 
 def test_plain_tcp_may_be_asked_for(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zmq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from qdec.bits import Bytes
 from qdec.bus.records import commit_dtype, read_records
@@ -82,7 +83,12 @@ def open_stream(
         "deadline_us": deadline_us,
     }
     given = {k: v for k, v in options.items() if v is not None and v is not False}
-    body = OpenBody(stream=stream, code=code.kind if code else "", **given)  # type: ignore[arg-type]
+    try:
+        body = OpenBody(stream=stream, code=code.kind if code else "", **given)
+    except ValidationError as error:  # the service would say the same
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Refused(WireCode.BAD_OPTION, f"{where}: {first['msg']}") from None
     door = Door(endpoint, body, code, patience or Patience(), context or zmq.Context.instance())
     opened = Stream(door)
     opened.connect()

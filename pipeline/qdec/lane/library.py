@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from qdec.codes import Code, Limits
-from qdec.codes.code import DEFAULT_LIMITS, CodeKind, read_code_text
-from qdec.commit import WindowBank
+from qdec.codes.code import (
+    DEFAULT_LIMITS,
+    CodeKind,
+    code_kind,
+    read_code_text,
+    read_round_map,
+)
+from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
 from qdec.config import StreamConfig
-from qdec.errors import QdecError
+from qdec.errors import CodeError, ConfigError, QdecError
+from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import fault_pairs, single_faults
 from qdec.match.offline import OfflineDecoder
@@ -26,6 +34,8 @@ _PROBED_FAULTS = 64
 _GATE_S = 0.3
 _WARM_GATE_S = 10.0
 
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry]
+
 
 class Library:
     """Compile once, decode many: keyed by what was compiled, bounded, oldest out first."""
@@ -33,7 +43,7 @@ class Library:
     def __init__(self) -> None:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
-        self._banks: OrderedDict[tuple[bytes, Tier, Geometry], WindowBank] = OrderedDict()
+        self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier], str] = {}
 
     def code(
@@ -64,11 +74,14 @@ class Library:
         Raises:
             CodeError: it cannot be read or parsed.
         """
-        kind: CodeKind = "dem" if stream.code.suffix == ".dem" else "circuit"
         try:
-            return self.code(kind, read_code_text(stream.code))
-        except QdecError as error:
-            raise type(error)(f"stream '{stream.name}' ({stream.code}): {error}") from None
+            return self._from_files(stream)
+        except CodeError as error:
+            raise type(error)(f"stream '{stream.name}': {error}") from None
+
+    def _from_files(self, stream: StreamConfig) -> Code:
+        rounds = None if stream.map is None else read_round_map(stream.map)
+        return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
 
     def bank(self, code: Code, tier: Tier, geometry: Geometry, length: int | None) -> WindowBank:
         """Compiled windows, warm for shots of `length` rounds.
@@ -76,7 +89,7 @@ class Library:
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        key = (code.digest, tier, geometry)
+        key = (code.digest, code.spacetime.repetition, tier, geometry)
         bank = self._banks.get(key)
         if bank is None:
             bank = WindowBank(code, tier, geometry)
@@ -87,14 +100,14 @@ class Library:
         bank.prepare(length)
         return bank
 
-    def warm(self, stream: StreamConfig) -> None:
-        """Compile everything that opening a configured stream will need.
+    def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
+        """Compile everything that opening a configured stream will need, and make sure it opens.
 
         Raises:
-            QdecError: the stream cannot be served; the message names it.
+            ConfigError: the stream cannot be served; the message names it.
         """
-        code = self.configured(stream)
         try:
+            code = self._from_files(stream).streamed(raw=stream.raw)
             geometry = choose_geometry(
                 parse_geometry(stream.windows),
                 code,
@@ -102,10 +115,15 @@ class Library:
                 distance=stream.distance,
             )
             tier = Tier.from_label(stream.tier)
-            self.bank(code, tier, geometry, None if stream.endless else code.spacetime.rounds)
+            ring_rounds = rounds_in_flight(
+                code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
+            )
+            length = None if stream.endless else code.spacetime.rounds
+            bank = self.bank(code, tier, geometry, length)
             self.fence(code, tier, budget_s=_WARM_GATE_S)
+            make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
-            raise type(error)(f"stream '{stream.name}': {error}") from None
+            raise ConfigError(f"stream '{stream.name}': {error}") from None
 
     def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
         """Why a tier does not keep this code's distance, or an empty string.
@@ -121,6 +139,15 @@ class Library:
         if key not in self._fenced:
             self._fenced[key] = _gate(code, tier, budget_s)
         return self._fenced[key]
+
+
+def make_decoder(
+    bank: WindowBank, *, length: int | None, **options: Any
+) -> StreamDecoder | ShotDecoder:
+    """In columns where each shot is one window, else window by window."""
+    if length is not None and bank.geometry.is_whole:
+        return ShotDecoder(bank, length=length, **options)
+    return StreamDecoder(bank, length=length, **options)
 
 
 def _gate(code: Code, tier: Tier, budget_s: float) -> str:

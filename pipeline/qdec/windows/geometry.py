@@ -151,6 +151,12 @@ def choose_geometry(
     """
     space = code.spacetime
     if endless and space.period == 0:
+        if code.detector_spacetime.period:
+            raise GeometryError(
+                "the rounds of the code repeat, but not how they are measured (does the circuit "
+                "run one patch after the other?), so measurements cannot be streamed endlessly: "
+                "stream detectors, or measure all of a round before the next one"
+            )
         raise GeometryError(
             f"no repeating round was found among the {space.rounds} rounds of the code, so it "
             "cannot be stretched into an endless stream: give a circuit of more rounds"
