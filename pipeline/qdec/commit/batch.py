@@ -50,6 +50,7 @@ class Job:
         syndrome: ``(n, rounds * record_bytes)`` uint8, the seam already XORed in.
         flags: what is known before decoding, as bits of `qdec.commit.Flag`.
         came: when the last round of the last of them came.
+        took: ns that the decoder's call took, once it is over.
     """
 
     stream: Finisher
@@ -59,6 +60,7 @@ class Job:
     syndrome: Bytes
     flags: int
     came: Mark
+    took: int = 0
 
 
 def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
@@ -79,11 +81,13 @@ def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
             syndromes = np.concatenate([job.syndrome for job in batch])
         started = time.monotonic_ns()
         answers = _decode(batch[0], syndromes)
-        each = (time.monotonic_ns() - started) // len(syndromes)
+        took = time.monotonic_ns() - started
+        each = took // len(syndromes)
         windows += len(syndromes)
         at = 0
         for job in batch:
             n = len(job.syndrome)
+            job.took = took
             job.stream.cost.learn(count_events(job.syndrome) // n, each)
             if n == len(syndromes):
                 job.stream.finish(job, answers)

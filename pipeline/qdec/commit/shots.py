@@ -43,6 +43,7 @@ class CommittedShots:
         flags: ``(n,)`` uint16, bits of `Flag`.
         frames: ``(n, frame_bytes)`` uint8: observables flipped in each shot.
         came: when they came.
+        took: ns of the decoder's call that answered them.
     """
 
     window: int
@@ -52,6 +53,11 @@ class CommittedShots:
     flags: NDArray[np.uint16]
     frames: Bytes
     came: Mark
+    took: int
+
+    def tell(self, flags: int) -> int:
+        """How many of the shots have any of these flags."""
+        return int(np.count_nonzero(self.flags & flags))
 
 
 class ShotDecoder:
@@ -225,7 +231,7 @@ class ShotDecoder:
         flags[~answers.feasible] |= int(Flag.INFEASIBLE)
         frames = answers.bits[:, : self._frame_bytes]
         self._done[first] = CommittedShots(
-            -1, first, self._length, self._bank.tier, flags, frames, job.came
+            -1, first, self._length, self._bank.tier, flags, frames, job.came, job.took
         )
 
     def commits(self) -> list[CommittedShots]:

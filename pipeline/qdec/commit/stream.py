@@ -47,6 +47,7 @@ class Committed:
         frame: ``(frame_bytes,)`` uint8: observables flipped since the shot began, all told.
         seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
         came: of the frame that completed the window.
+        took: ns of the decoder's call that answered it.
     """
 
     window: int
@@ -57,6 +58,7 @@ class Committed:
     frame: Bytes
     seam: Bytes
     came: Mark
+    took: int
 
 
 class StreamState(NamedTuple):
@@ -445,6 +447,7 @@ class StreamDecoder:
                 frame,
                 seam,
                 job.came,
+                job.took,
             )
         )
 

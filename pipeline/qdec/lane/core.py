@@ -266,11 +266,11 @@ class LaneCore:
             if not jobs:
                 continue
             for job in jobs:
-                self.stats.queue.add(max(0, now - job.came.t_recv))
-            run_jobs(jobs, _MAX_BATCH)
+                self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
+            windows = run_jobs(jobs, _MAX_BATCH)
             ended = self._clock()
-            self.stats.decode.add((ended - now) // len(jobs), len(jobs))
-            decoded += len(jobs)
+            self.stats.decode.add((ended - now) // windows, windows)
+            decoded += windows
             for session in self._served:
                 session.served = ended
                 answered[session.handle] = session
@@ -330,8 +330,8 @@ class LaneCore:
             return
         session.refresh_cursor()
         now = self._clock()
-        header, body, worst = session.encode_commits(commits, now, self.stats, self.idle)
-        self.stats.answer.add(self._clock() - decoded, len(commits))
+        header, body, windows, worst = session.encode_commits(commits, now, self.stats, self.idle)
+        self.stats.answer.add(self._clock() - decoded, windows)
         self.outbox.append((session.peer, [header, body]))
         if session.paused is None and worst > session.terms.pause_ns:
             self._pause(session, PauseReason.OVERLOAD)

@@ -61,7 +61,7 @@ class LaneProcess:
             return 0
         config = Config.model_validate(message["config"])
         lane = int(message["post"])
-        realtime.pin(config.lane[lane].cpu)
+        self._set_up(config, lane)
         slot = self._slot(message["slot"])
         self._core = LaneCore(config, lane, key, self._library, slot=slot)
         self._router = Router(self._context, config.lane[lane].endpoints)
@@ -81,6 +81,16 @@ class LaneProcess:
         except (ArenaError, OSError) as error:
             log.error("what this lane counts will not be exported: %s", error)
             return None
+
+    def _set_up(self, config: Config, lane: int) -> None:
+        """Real-time work, as far as it is to be had; before the first socket."""
+        cpus, service = [one.cpu for one in config.lane], config.service
+        found = realtime.set_up(
+            self._context, cpus, lane, service.realtime, service.realtime_priority
+        )
+        for level, line in realtime.told(found):
+            log.log(level, "lane %d: %s", lane, line)
+        realtime.insist(found)
 
     def _loop(self) -> None:
         others = [self._child.control.fileno(), self._router.monitor_fd]

@@ -171,6 +171,7 @@ class LaneStats(_Words):
         decode: a batch, divided by its windows.
         answer: decoded -> encoded.
         window: received -> encoded.
+        overhead: the same, without the decoder's call.
     """
 
     COUNTERS = (
@@ -190,7 +191,7 @@ class LaneStats(_Words):
         "closed",
     )
     GAUGES = ("open_streams", "backlog_rounds", "credits_rounds")
-    STAGES = ("queue", "decode", "answer", "window")
+    STAGES = ("queue", "decode", "answer", "window", "overhead")
 
     turns: int
     messages: int
@@ -223,6 +224,7 @@ class LaneStats(_Words):
         self.decode = Histogram(self.decode_words)
         self.answer = Histogram(self.answer_words)
         self.window = Histogram(self.window_words)
+        self.overhead = Histogram(self.overhead_words)
 
     def answered(self, tier: int, windows: int, late: int = 0, preempted: int = 0) -> None:
         """Count windows that a tier answered; the late are some of them, the preempted of those."""
@@ -268,6 +270,7 @@ class StreamStats(_Words):
         in_time, late, preempted: windows answered; see `OUTCOMES`.
         open, backlog_rounds, credits_rounds: as they were a moment ago.
         window: received -> encoded.
+        overhead: the same, without the decoder's call.
     """
 
     COUNTERS = ("rounds", "rounds_erased", *OUTCOMES)

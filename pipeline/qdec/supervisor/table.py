@@ -25,10 +25,15 @@ def process_table(config: Config) -> tuple[Role, ...]:
 
 def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
     """(role, post) of processes that cannot go on under the new configuration."""
+
+    def realtime(config: Config) -> tuple[str, int]:
+        return config.service.realtime, config.service.realtime_priority
+
     lanes = [
         (LANE, i)
         for i, lane in enumerate(old.lane)
         if i >= len(new.lane)
+        or realtime(old) != realtime(new)
         or lane.endpoints != new.lane[i].endpoints
         or lane.cpu != new.lane[i].cpu
     ]
