@@ -368,6 +368,8 @@ class Stream:
             return
         if not self._pinged:
             self._pinged = True
+            # While nobody polled, nothing could be heard: that is no silence of the lane's.
+            self._heard = time.monotonic() - self._patience.silence_s
             try:
                 self._socket.send(encode(Ping(self._handle, self._epoch)), zmq.NOBLOCK)
             except zmq.Again:
