@@ -17,8 +17,8 @@ from qdec_tools.sources import Source
 
 # Rounds per message: a message costs a lane as much as decoding some twenty rounds of d=5, so fast
 # cycles send many at once; slow ones need not wait for so many.
-_FRAME_ROUNDS = 100
-_FRAME_US = 1000.0
+_FRAME_ROUNDS = 200
+_FRAME_US = 400.0
 # Rounds held back for want of credit at which a free-running source waits for commits.
 _MAX_UNSENT = 4096
 # Commit messages looked at together: checking one alone costs as much as checking a hundred.
