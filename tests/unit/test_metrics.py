@@ -232,7 +232,7 @@ def test_promtool_finds_nothing_to_say(service: Service) -> None:
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
 
 
-def test_the_readmes_table_has_every_metric(service: Service) -> None:
+def test_the_pages_table_has_every_metric(service: Service) -> None:
     section = PAGE.read_text()
     documented = set(re.findall(r"`(qdec_\w+)", section.split("| metric |")[1]))
     suffix = re.compile("_(bucket|count|sum)$")
