@@ -439,8 +439,10 @@ class StreamDecoder:
         first = window.start - self.intake.lookback
         space = self._space
         length = space.seen_length(window.end, window.length)
-        # A seam has no room for what reaches further than the code's own mechanisms.
-        reach = space.rounds if self._geometry.is_whole else space.span
+        # A seam has no room for what reaches further than the code's own mechanisms, and only the
+        # untouched model of a whole shot has no seam.
+        part = self._bank.part
+        reach = space.rounds if self._geometry.is_whole and part is None else space.span
         lost = [
             (round_ - shot.base, bit)
             for round_, plane in self._losses.between(
@@ -456,7 +458,11 @@ class StreamDecoder:
             if erasure is None or max(rounds) - min(rounds) > reach:
                 ignored = True
             elif window.start <= min(rounds) < window.end:
-                found.append(erasure)
+                held = [part is None or part.holds(r, b, length) for r, b in erasure.detectors]
+                if all(held):
+                    found.append(erasure)
+                elif any(held):  # neither of the two parts can match across
+                    ignored = True
         return tuple(found), ignored
 
     def finish(self, job: Job, answer: Bytes, feasible: bool) -> None:
