@@ -31,6 +31,8 @@ from qdec.errors import ConfigError, QdecError
 from qdec.match import Tier
 from qdec.windows import parse_geometry
 
+_MAX_PARTS = 8
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +88,7 @@ class StreamConfig(StreamDefaults):
         name: what clients open.
         code: path of a Stim circuit or ``.dem``, relative to the configuration file.
         lane: index of the lane that owns it.
+        lanes: instead of `lane`, the lanes that decode a part of it each.
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
         endless: stretch the code's repeating round; otherwise shots have the code's rounds.
         distance: the code distance, if it should not be searched for.
@@ -94,9 +97,31 @@ class StreamConfig(StreamDefaults):
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
     code: Path
     lane: Annotated[int, Field(ge=0)] = 0
+    lanes: tuple[int, ...] = ()
     raw: bool = False
     endless: bool = False
     distance: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    @field_validator("lanes")
+    @classmethod
+    def _lanes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(value) == 1:
+            raise ValueError(f"one lane decodes the stream alone: write lane = {value[0]}")
+        if len(value) > _MAX_PARTS:
+            raise ValueError(f"at most {_MAX_PARTS} lanes can share a stream, not {len(value)}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"{list(value)} names a lane twice: each part needs its own")
+        return value
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """The lane of each part."""
+        return self.lanes or (self.lane,)
+
+    @property
+    def parts(self) -> int:
+        """How many lanes decode it."""
+        return len(self.owners)
 
 
 class LaneConfig(_Frozen):
@@ -231,13 +256,31 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
         if stream.name in names:
             fail(f"stream '{stream.name}' is defined twice", "stream", i, "name")
         names.add(stream.name)
-        if stream.lane >= len(config.lane):
+        key = "lanes" if stream.lanes else "lane"
+        for owner in stream.owners:
+            if not 0 <= owner < len(config.lane):
+                fail(
+                    f"stream '{stream.name}' is on lane {owner}, but there are only "
+                    f"{len(config.lane)} [[lane]] tables (counted from 0)",
+                    "stream",
+                    i,
+                    key,
+                )
+        if stream.lanes and "lane" in stream.model_fields_set:
             fail(
-                f"stream '{stream.name}' is on lane {stream.lane}, but there are only "
-                f"{len(config.lane)} [[lane]] tables (counted from 0)",
+                f"stream '{stream.name}' has both lane and lanes: give lane where one lane decodes "
+                "it alone, lanes where several share it",
                 "stream",
                 i,
                 "lane",
+            )
+        if stream.lanes and Tier.from_label(stream.tier) is not Tier.MATCHING:
+            fail(
+                f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "
+                f'tier = "{Tier.MATCHING.label}" goes with lanes, {stream.tier} with lane',
+                "stream",
+                i,
+                "lanes",
             )
         if not (path.parent / stream.code).is_file():
             fail(

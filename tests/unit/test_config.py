@@ -100,6 +100,25 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "bad name": ('name = "patch1"', 'name = "patch 1"', 22, ("name",)),
     "no name": ('name = "patch1"\n', "", 21, ("name",)),
     "no such lane": ("lane = 1", "lane = 2", 24, ("patch1", "lane 2", "only 2")),
+    "lane and lanes": ("lane = 1", "lane = 1\nlanes = [0, 1]", 24, ("patch1", "both", "alone")),
+    "one of lanes is none": ("lane = 1", "lanes = [0, 2]", 24, ("patch1", "lane 2", "only 2")),
+    "one of lanes is negative": (
+        "lane = 1",
+        "lanes = [0, -1]",
+        24,
+        ("patch1", "lane -1", "only 2"),
+    ),
+    "lanes twice": ("lane = 1", "lanes = [1, 1]", 24, ("twice", "[1, 1]", "its own")),
+    "a single one of lanes": ("lane = 1", "lanes = [1]", 24, ("lane = 1",)),
+    "too many lanes": ("lane = 1", f"lanes = {list(range(9))}", 24, ("at most 8", "not 9")),
+    "lanes that are none": ("lane = 1", 'lanes = [0, "x"]', 24, ("lanes", "integer")),
+    "lanes for defaults": ('tier = "correlated"', "lanes = [0, 1]", 5, ("lanes", "unknown")),
+    "correlated lanes": (
+        'lane = 1\ntier = "matching"',
+        "lanes = [0, 1]",
+        24,
+        ("patch1", 'tier = "matching"'),
+    ),
     "no such code": ('code = "d3.stim"\nlane', 'code = "d5.stim"\nlane', 23, ("d5.stim",)),
 }
 
@@ -115,6 +134,12 @@ def test_mistakes(path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_lanes_that_share_a_stream(path: Path) -> None:
+    first, second = parse_config(GOOD.replace("lane = 1", "lanes = [1, 0]"), path=path).stream
+    assert (first.owners, first.parts) == ((0,), 1)
+    assert (second.owners, second.parts) == ((1, 0), 2)
 
 
 def test_no_lane_at_all(path: Path) -> None:

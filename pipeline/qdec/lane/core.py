@@ -75,7 +75,6 @@ class LaneCore:
         self.draining = False
         self.arrived: Arrival | None = None
         self.idle: Arrival | None = None
-        self._lane = lane
         self._key = key
         self._clock = clock
         self._doorkeeper = Doorkeeper(config, lane, key, library)
@@ -98,8 +97,8 @@ class LaneCore:
         A stream that belongs to another lane now is closed here: resuming leads its client there.
         """
         self._doorkeeper.config = config
-        moved = {s.name for s in config.stream if s.lane != self._lane}
-        for session in [s for s in self._sessions.values() if s.terms.stream in moved]:
+        owns = self._doorkeeper.owns
+        for session in [s for s in self._sessions.values() if not owns(s.terms)]:
             self._drop(session)
             self._send(session.peer, Closed(session.handle, session.epoch))
 
@@ -172,7 +171,11 @@ class LaneCore:
         if self.draining:
             raise WireError(WireCode.DRAINING, "the service is shutting down: try again later")
         holder = self._by_name.get(message.body.stream)
-        if holder is not None and not message.resume:
+        if (
+            holder is not None
+            and not message.resume
+            and message.body.part == holder.terms.share[0]  # another part is another lane's
+        ):
             if holder.peer == peer:
                 raise WireError(WireCode.STREAM_BUSY, "you have this stream open already")
             # Its client may be dead: ROUTER knows, once something is sent there.
@@ -221,6 +224,8 @@ class LaneCore:
             code_sha256=terms.code.digest.hex(),
             cursor=session.cursor,
             notes=list(opening.notes),
+            part=terms.share[0],
+            parts=list(opening.endpoints),
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
 
@@ -388,6 +393,7 @@ class LaneCore:
             "streams": [
                 {
                     "stream": s.terms.stream,
+                    "part": str(s.terms.part or ""),
                     "tier": s.terms.tier.label,
                     "windows": str(s.terms.geometry),
                     "next_round": s.decoder.received,

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from qdec.codes import Code, Limits
+from qdec.codes import Code, Limits, Part
 from qdec.codes.code import DEFAULT_LIMITS, CodeKind, read_code_text
 from qdec.commit import WindowBank
 from qdec.config import StreamConfig
@@ -16,6 +16,7 @@ from qdec.match.gate import fault_pairs, single_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
+_BankKey = tuple[bytes, Tier, Geometry, Part | None]
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
 # Faults tried before a correlated stream opens; a sample of them where there are more.
@@ -33,7 +34,7 @@ class Library:
     def __init__(self) -> None:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
-        self._banks: OrderedDict[tuple[bytes, Tier, Geometry], WindowBank] = OrderedDict()
+        self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier], str] = {}
 
     def code(
@@ -70,16 +71,23 @@ class Library:
         except QdecError as error:
             raise type(error)(f"stream '{stream.name}' ({stream.code}): {error}") from None
 
-    def bank(self, code: Code, tier: Tier, geometry: Geometry, length: int | None) -> WindowBank:
-        """Compiled windows, warm for shots of `length` rounds.
+    def bank(
+        self,
+        code: Code,
+        tier: Tier,
+        geometry: Geometry,
+        length: int | None,
+        part: Part | None = None,
+    ) -> WindowBank:
+        """Compiled windows (of one part of the code), warm for shots of `length` rounds.
 
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        key = (code.digest, tier, geometry)
+        key = (code.digest, tier, geometry, part)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry)
+            bank = WindowBank(code, tier, geometry, part)
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
@@ -89,6 +97,9 @@ class Library:
 
     def warm(self, stream: StreamConfig) -> None:
         """Compile everything that opening a configured stream will need.
+
+        Of a stream in parts that is all of them: a process warms up before it knows which lane it
+        is going to serve, and together they are no larger than the whole.
 
         Raises:
             QdecError: the stream cannot be served; the message names it.
@@ -102,7 +113,9 @@ class Library:
                 distance=stream.distance,
             )
             tier = Tier.from_label(stream.tier)
-            self.bank(code, tier, geometry, None if stream.endless else code.spacetime.rounds)
+            length = None if stream.endless else code.spacetime.rounds
+            for part in range(stream.parts):
+                self.bank(code, tier, geometry, length, part_of(code, stream, part))
             self.fence(code, tier, budget_s=_WARM_GATE_S)
         except QdecError as error:
             raise type(error)(f"stream '{stream.name}': {error}") from None
@@ -121,6 +134,15 @@ class Library:
         if key not in self._fenced:
             self._fenced[key] = _gate(code, tier, budget_s)
         return self._fenced[key]
+
+
+def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
+    """A configured stream's part by its number; None for a stream that one lane decodes alone.
+
+    Raises:
+        CodeError: the code cannot be divided among so many lanes.
+    """
+    return code.split(stream.parts)[part] if stream.parts > 1 else None
 
 
 def _gate(code: Code, tier: Tier, budget_s: float) -> str:

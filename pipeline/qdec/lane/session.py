@@ -16,7 +16,7 @@ from qdec.bits import Bytes
 from qdec.bus.cursor import Sealer
 from qdec.bus.records import commit_dtype
 from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encode
-from qdec.codes import Code
+from qdec.codes import Code, Part
 from qdec.commit import Committed, Flag, StreamDecoder
 from qdec.errors import WireCode, WireError
 from qdec.lane.stats import LaneStats
@@ -49,6 +49,7 @@ class Terms:
         deadline_ns: from a window's last byte to its commit.
         gap_ns: patience with a missing round.
         pause_ns: latency at which to ask for a pause.
+        part: the part of the code that is decoded here; None for all of it.
     """
 
     stream: str
@@ -60,6 +61,12 @@ class Terms:
     deadline_ns: int
     gap_ns: int
     pause_ns: int
+    part: Part | None = None
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """(number of the part, how many there are); (0, 1) for all of the code."""
+        return (self.part.index, self.part.of) if self.part else (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class Session:
         seam_bytes = space.span * terms.code.layout.record_bytes
         dtype = commit_dtype(frame_bytes, seam_bytes)
         self._pad = bytes(dtype.itemsize - _RECORD.size - frame_bytes - seam_bytes)
+        part, parts = terms.share
         self._sealer = Sealer(
             code=terms.code.digest,
             stream=terms.stream,
@@ -119,6 +127,8 @@ class Session:
             window_rounds=terms.geometry.window,
             commit_rounds=terms.geometry.commit,
             shot_rounds=terms.shot_rounds or 0,
+            part=part,
+            parts=parts,
             key=key,
         )
         self.refresh_cursor()
