@@ -153,6 +153,20 @@ def test_a_stopped_lane_is_replaced() -> None:
         assert "has not turned" in service.log.read_text()
 
 
+def test_a_client_that_was_elsewhere_for_long_asks_before_it_gives_a_lane_up() -> None:
+    """Its own silence is not the lane's."""
+    patience = Patience(silence_s=0.05, dead_s=1.0)
+    code = CodeText("circuit", TEXT)
+    with (
+        running_service() as service,
+        open_stream(service.endpoint, "slow", code=code, patience=patience) as stream,
+    ):
+        time.sleep(1.1)
+        for _ in range(20):
+            stream.poll()
+        assert stream.resumes == 0
+
+
 def test_a_broken_connection_changes_no_answer() -> None:
     records = rounds_of_a_shot(1000, seed=3)
     with (
