@@ -175,8 +175,6 @@ static void on_opened(struct reader *r) {           /* behind request (§4) */
         struct reader value = *r;
         skip(r);
         if (key.n == 6 && !memcmp(key.data, "cursor", 6)) keep_cursor(get(&value));
-        if (key.n == 5 && !memcmp(key.data, "parts", 5) && get(&value).n)
-            die("several lanes share the stream, and this client merges no parts (§8)");
         for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
             if (key.n == strlen(wanted[i].key) && !memcmp(key.data, wanted[i].key, key.n))
                 *wanted[i].to = get_int(&value);

@@ -152,7 +152,7 @@ def test_both_clients_hear_the_same(client: Path, tmp_path: Path) -> None:
         half = start(client, service.endpoint, "shared", cases["raw"].path)
         _, err = half.communicate(timeout=30)
         assert half.returncode == 1
-        assert "several lanes share the stream" in err
+        assert "error 16: 2 lanes share stream 'shared'" in err
 
 
 def test_a_killed_lane_changes_nothing(client: Path, tmp_path: Path) -> None:

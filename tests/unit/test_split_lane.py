@@ -44,12 +44,9 @@ def settings(*streams: StreamConfig) -> Config:
     return config(*streams, lanes=2)
 
 
-def both(made: Config, cursors: tuple[bytes, bytes] = (b"", b"")) -> list[Stream]:
-    """Both parts, opened or resumed on a lane each."""
-    return [
-        Stream(Lane(made, lane=k)).open(cursor=cursors[k], **({"part": k} if k else {}))
-        for k in (0, 1)
-    ]
+def both(made: Config) -> list[Stream]:
+    """Both parts, opened on a lane each."""
+    return [Stream(Lane(made, lane=k)).open(part=k) for k in (0, 1)]
 
 
 def play(rec: Recording, streams: list[Stream], lost: Bytes | None = None) -> list[np.ndarray]:
@@ -108,10 +105,10 @@ def test_what_is_agreed(tmp_path: Path) -> None:
 
 def test_each_part_has_its_lane(tmp_path: Path) -> None:
     made = settings(shared(tmp_path, "endless"))
-    assert Stream(Lane(made, lane=1)).ask() == Redirect(7, ENDPOINTS[0])
+    assert Stream(Lane(made, lane=1)).ask(part=0) == Redirect(7, ENDPOINTS[0])
     lane = Lane(made)
     assert Stream(lane).ask(part=1) == Redirect(7, ENDPOINTS[1])
-    Stream(lane, b"holder").open()
+    Stream(lane, b"holder").open(part=0)
     # The part that is open here is not the one that is asked for.
     assert Stream(lane).ask(part=1) == Redirect(7, ENDPOINTS[1])
 
@@ -128,15 +125,28 @@ def test_a_part_that_there_is_not(tmp_path: Path, part: int) -> None:
     code_of(WireCode.BAD_OPTION, Stream(lane).ask(part=part))
 
 
-def test_a_stream_in_one_piece_has_no_second(tmp_path: Path) -> None:
-    alone = shared(tmp_path, "endless", lanes=())
-    code_of(WireCode.BAD_OPTION, Stream(Lane(settings(alone))).ask(part=1))
+def test_a_client_that_knows_of_no_parts_is_given_none(tmp_path: Path) -> None:
+    """It would take one part's frames for the stream's."""
+    made = settings(shared(tmp_path, "endless"))
+    cursor = both(made)[0].cursor
+    for lane in (0, 1):
+        code_of(WireCode.BAD_OPTION, Stream(Lane(made, lane=lane)).ask())
+        code_of(WireCode.BAD_OPTION, Stream(Lane(made, lane=lane)).ask(cursor=cursor))
+
+
+def test_a_stream_in_one_piece_has_a_first_part_and_no_second(tmp_path: Path) -> None:
+    alone = settings(shared(tmp_path, "endless", lanes=()))
+    code_of(WireCode.BAD_OPTION, Stream(Lane(alone)).ask(part=1))
+    streams = [Stream(Lane(alone)).open(**part) for part in ({}, {"part": 0})]
+    for rows in play(recording("endless"), streams):
+        same(rows, answers("endless"))
 
 
 def test_a_guest_has_no_parts() -> None:
     rec = recording("endless")
-    guest = Stream(Lane(), code=rec.code)
-    code_of(WireCode.BAD_OPTION, guest.ask(part=1, code="circuit", **rec.options))
+    for part in (0, 1):
+        guest = Stream(Lane(), code=rec.code)
+        code_of(WireCode.BAD_OPTION, guest.ask(part=part, code="circuit", **rec.options))
 
 
 def test_a_cursor_is_good_for_its_own_part_only(tmp_path: Path) -> None:
@@ -156,9 +166,9 @@ def test_a_cursor_of_the_whole_is_none_of_a_part_nor_the_other_way_round(tmp_pat
     split = settings(shared(tmp_path, "endless"))
     alone = settings(shared(tmp_path, "endless", lanes=()))
     cursor = Stream(Lane(alone)).open().cursor
-    code_of(WireCode.BAD_CURSOR, Stream(Lane(split)).ask(cursor=cursor))
-    cursor = Stream(Lane(split)).open().cursor
-    code_of(WireCode.BAD_CURSOR, Stream(Lane(alone)).ask(cursor=cursor))
+    code_of(WireCode.BAD_CURSOR, Stream(Lane(split)).ask(part=0, cursor=cursor))
+    cursor = Stream(Lane(split)).open(part=0).cursor
+    code_of(WireCode.BAD_CURSOR, Stream(Lane(alone)).ask(part=0, cursor=cursor))
 
 
 def test_a_part_that_moves_to_another_lane_is_led_there(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ class OpenBody(_Strict):
         windows: ``auto``, ``whole`` or ``W,C``.
         tier: ``matching`` or ``correlated``.
         deadline_us: from a window's last byte in the lane to its commit.
-        part: which part of a stream that several lanes share.
+        part: which part of a stream that several lanes share. A client that does not say gets no
+            part of such a stream: it might take it for all of it.
         cursor: the newest cursor received (RESUME only).
     """
 
@@ -92,7 +93,7 @@ class OpenBody(_Strict):
     windows: Annotated[str, Field(max_length=32)] | None = None
     tier: Annotated[str, Field(max_length=32)] | None = None
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    part: Annotated[int, Field(ge=0, lt=256)] = 0
+    part: Annotated[int, Field(ge=0, lt=256)] | None = None
     cursor: Annotated[bytes, Field(max_length=MAX_CURSOR_BYTES)] = b""
 
 

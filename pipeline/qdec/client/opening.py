@@ -51,6 +51,7 @@ def open_stream(
         "windows": windows,
         "tier": tier,
         "deadline_us": deadline_us,
+        "part": None if code else 0,
     }
     given = {k: v for k, v in options.items() if v is not None and v is not False}
     body = OpenBody(stream=stream, code=code.kind if code else "", **given)  # type: ignore[arg-type]

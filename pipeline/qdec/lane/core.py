@@ -174,7 +174,7 @@ class LaneCore:
         if (
             holder is not None
             and not message.resume
-            and message.body.part == holder.terms.share[0]  # another part is another lane's
+            and (message.body.part or 0) == holder.terms.share[0]  # another part is another lane's
         ):
             if holder.peer == peer:
                 raise WireError(WireCode.STREAM_BUSY, "you have this stream open already")

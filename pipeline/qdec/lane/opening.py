@@ -104,7 +104,7 @@ class Doorkeeper:
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
         if cursor is not None:
-            geometry = self._pinned(cursor, code, wanted, body.part)
+            geometry = self._pinned(cursor, code, wanted, body.part or 0)
             tier = Tier(cursor.tier)
         else:
             geometry = choose_geometry(
@@ -125,7 +125,7 @@ class Doorkeeper:
             wanted.deadline_us * 1000,
             int(self.config.service.gap_ms * 1e6),
             int(self.config.service.pause_ms * 1e6),
-            part_of(code, wanted, body.part),
+            part_of(code, wanted, body.part or 0),
         )
         return self._open(terms, wanted, cursor)
 
@@ -184,13 +184,20 @@ class Doorkeeper:
         return Opening(terms, decoder, notes, tuple(lanes[i].endpoints[0] for i in wanted.lanes))
 
     def _configured(self, stream: StreamConfig, body: OpenBody, parts: list[bytes]) -> StreamConfig:
-        if body.part >= stream.parts:
+        part = body.part or 0
+        if body.part is None and stream.parts > 1:
             raise WireError(
                 WireCode.BAD_OPTION,
-                f"stream '{stream.name}' has no part {body.part}: {stream.parts} "
+                f"{stream.parts} lanes share stream '{stream.name}': open it in parts, with a "
+                "client that can merge them",
+            )
+        if part >= stream.parts:
+            raise WireError(
+                WireCode.BAD_OPTION,
+                f"stream '{stream.name}' has no part {part}: {stream.parts} "
                 f"{'lanes share' if stream.parts > 1 else 'lane decodes'} it (counted from 0)",
             )
-        owner = stream.owners[body.part]
+        owner = stream.owners[part]
         if owner != self._lane:
             raise ElsewhereError(self.config.lane[owner].endpoints[0])
         given = body.model_dump(exclude_defaults=True, exclude={"stream", "cursor", "raw", "part"})
@@ -212,7 +219,7 @@ class Doorkeeper:
                 WireCode.UNKNOWN_STREAM,
                 f"no stream '{body.stream}' is configured ({known}), and no code was sent",
             )
-        if body.part:
+        if body.part is not None:
             raise WireError(
                 WireCode.BAD_OPTION, "only a configured stream can have parts: leave 'part' out"
             )
