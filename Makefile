@@ -33,7 +33,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python perf/lane.py
+	$(BIN)/python perf/lane.py --short
+	$(BIN)/python perf/latency.py --distances 5 --seconds 5
+	$(BIN)/python perf/beside_cudaq.py --shots 1000 --repeats 5
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

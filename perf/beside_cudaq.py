@@ -277,6 +277,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=5_000, help="shots per turn")
     parser.add_argument("--repeats", type=int, default=9, help="turns")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save", action="store_true", help="as results/beside_cudaq.json")
     o = parser.parse_args()
 
     circuit = memory(o.distance, o.rounds, o.noise)
@@ -299,6 +300,7 @@ def main() -> None:
     show(
         f"windows beside CUDA-Q QEC, d={o.distance}, r={o.rounds}, p={o.noise}, both bases",
         rows(contenders, failures, o.shots),
+        save="beside_cudaq" if o.save else "",
         cudaq_qec=None if qec is None else qec.__version__,
         d=o.distance,
         r=o.rounds,

@@ -9,6 +9,7 @@ The package is laid out as the way of a syndrome::
     lane      the process that owns streams from socket to answer
     supervisor  the process that keeps lanes alive
     client    the other end of the socket
+    doctor    what the machine has for all this
 
 No module imports from a later stage: codes and windows know nothing of sockets.
 """

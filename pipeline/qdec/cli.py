@@ -256,6 +256,35 @@ def status(
 
 
 @app.command()
+def doctor(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Look with this configuration's wishes, and at it."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Say what this machine has for real-time decoding, and the fix for what is missing.
+
+    [bold]ok[/bold] is as it should be. [bold]warn[/bold] costs latency or safety, and the service
+    runs all the same. [bold]fail[/bold] is something that the service, or its configuration,
+    cannot do without. [bold]unknown[/bold]: the machine does not say, as virtual ones often do.
+    Every warn and fail comes with its fix: a command, or a line of a file.
+
+    It takes about four seconds, changes nothing, and may run beside a service. Permissions and
+    limits belong to a user and a unit, so run it as the service runs, for example
+
+    [bold]systemd-run --pipe --uid=qdec -p LimitRTPRIO=21 -p LimitMEMLOCK=infinity qdec doctor -c
+    /etc/qdec/qdec.toml[/bold]
+
+    Exit status: 0 if nothing fails, warnings or not; 1 otherwise. With --json, standard output is
+    one object: checks (a list of group, name, status, value, fix), ok, warnings, failures.
+    """
+    from qdec.doctor.report import run
+
+    raise typer.Exit(run(config, as_json=json))
+
+
+@app.command()
 def layout(
     code: Annotated[Path, typer.Argument(help="Stim circuit, or *.dem.")],
     round_: Annotated[

@@ -21,17 +21,19 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from qdec.bus.endpoints import check_endpoint
+from qdec.bus.endpoints import check_endpoint, check_listen
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
 from qdec.match import Tier
 from qdec.windows import parse_geometry
 
+MAX_LANES = 256
 _MAX_PARTS = 8
+RealTime = Literal["auto", "off", "require"]
 
 
 class _Frozen(BaseModel):
@@ -131,12 +133,12 @@ class LaneConfig(_Frozen):
         endpoints: where clients reach it.
         guests: whether clients may open streams with codes of their own here. A guest's code is
             compiled in the lane's own thread: keep guests off lanes whose streams matter.
-        cpu: core to pin it to.
+        cpu: core to pin it to, libzmq's threads included.
     """
 
     endpoints: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
     guests: bool = True
-    cpu: Annotated[int, Field(ge=0)] | None = None
+    cpu: Annotated[int, Field(ge=0, lt=8192)] | None = None
 
 
 class ServiceSection(_Frozen):
@@ -150,6 +152,10 @@ class ServiceSection(_Frozen):
         gap_ms: how long a missing round may be outstanding before it is erased.
         pause_ms: commit latency at which a stream is asked to pause.
         stall_s: a lane whose loop has not turned for this long is killed and replaced.
+        realtime: ``auto`` takes what the operating system gives (SCHED_FIFO, locked memory) as long
+            as a core is left without a lane; ``off`` leaves everything as it is; with ``require`` a
+            lane that cannot have it does not start.
+        realtime_priority: of lanes at SCHED_FIFO; libzmq's threads get one more.
         max_streams: open streams per lane.
         max_stream_bytes: memory for one stream's rounds.
     """
@@ -161,8 +167,22 @@ class ServiceSection(_Frozen):
     gap_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     pause_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     stall_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
+    realtime: RealTime = "auto"
+    realtime_priority: Annotated[int, Field(ge=1, le=98)] = 20
     max_streams: Annotated[int, Field(ge=1, le=65_536)] = 1024
     max_stream_bytes: Annotated[int, Field(ge=4096, le=1 << 34)] = 256 << 20
+
+
+class GatewayConfig(_Frozen):
+    """The process that serves metrics and health over HTTP; without this table there is none.
+
+    Attributes:
+        listen: ``ADDRESS:PORT``.
+        plain_http: allow addresses beyond loopback; whoever reaches one can read, not change.
+    """
+
+    listen: str = "127.0.0.1:9600"
+    plain_http: bool = False
 
 
 class Config(_Frozen):
@@ -170,8 +190,9 @@ class Config(_Frozen):
 
     service: ServiceSection = ServiceSection()
     defaults: StreamDefaults = StreamDefaults()
-    lane: Annotated[tuple[LaneConfig, ...], Field(min_length=1, max_length=256)]
+    lane: Annotated[tuple[LaneConfig, ...], Field(min_length=1, max_length=MAX_LANES)]
     stream: tuple[StreamConfig, ...] = ()
+    gateway: GatewayConfig | None = None
 
 
 _TABLES: dict[str, type[BaseModel]] = {
@@ -179,6 +200,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "defaults": StreamDefaults,
     "lane": LaneConfig,
     "stream": StreamConfig,
+    "gateway": GatewayConfig,
 }
 
 
@@ -251,6 +273,14 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                     "endpoints",
                 )
             taken[endpoint] = i
+    if config.gateway is not None:
+        listen = config.gateway.listen
+        try:
+            check_listen(listen, allow_remote=config.gateway.plain_http)
+        except ConfigError as error:
+            fail(str(error), "gateway", "listen")
+        if f"tcp://{listen}" in taken:
+            fail(f"lane {taken[f'tcp://{listen}']} binds {listen}, too", "gateway", "listen")
     names: set[str] = set()
     for i, stream in enumerate(config.stream):
         if stream.name in names:

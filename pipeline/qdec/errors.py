@@ -10,6 +10,7 @@
     ├── GeometryError        a window geometry does not fit its code
     ├── CursorError          a resume cursor is not ours, or not for this stream
     ├── DataError            recorded data does not fit its code
+    ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
     ├── Refused              the service answered with an error message (client side)
     └── ServiceUnavailable   no service answered in time (client side)
@@ -104,6 +105,10 @@ class DataError(QdecError):
     """Recorded data does not fit the code it is replayed with."""
 
     wire = WireCode.BAD_BITS
+
+
+class ArenaError(QdecError):
+    """The segment that processes share is not one, or was made by another version of qdec."""
 
 
 class WireError(QdecError):

@@ -17,6 +17,19 @@ import numpy as np
 import psutil
 import pytest
 
+from helpers.services import (
+    GEOMETRY,
+    PATIENT,
+    TEXT,
+    answers_in,
+    lane_pids,
+    open_guest,
+    rounds_of_a_shot,
+    serving_pid,
+    stream_all,
+    undisturbed,
+    wait_for_log,
+)
 from qdec.client import CodeText, Commits, Patience, Stream, open_stream, service_status
 from qdec.codes import Code
 from qdec.commit import Flag
@@ -25,85 +38,7 @@ from qdec.match import Tier
 from qdec.match.offline import decode_shots
 from qdec.windows import Geometry
 from qdec_tools.circuits import memory
-from qdec_tools.sampler import EndlessSampler
-from qdec_tools.service import Service, running_service
-
-GEOMETRY = Geometry(20, 10)
-TEXT = str(memory(3, 8, 0.003))
-CODE = Code.parse("circuit", TEXT)
-PATIENT = Patience(silence_s=0.05, give_up_s=30)
-
-
-def rounds_of_a_shot(rounds: int, seed: int) -> np.ndarray:
-    """One closed shot of `rounds` rounds: (rounds, record_bytes)."""
-    sampler = EndlessSampler(CODE, seed)
-    return np.concatenate([sampler.next(rounds - 20), sampler.close(rounds)])
-
-
-def undisturbed(records: np.ndarray) -> dict[int, bytes]:
-    """Frame and seam of every window, from a service-free run of the same windows."""
-    from qdec.commit import StreamDecoder, WindowBank, run_jobs
-
-    decoder = StreamDecoder(
-        WindowBank(CODE, Tier.MATCHING, GEOMETRY), length=None, ring_rounds=len(records)
-    )
-    decoder.push(records, t_recv=0, t_send=0, last=True)
-    answers = {}
-    while jobs := decoder.jobs():
-        run_jobs(jobs, 1)
-        for c in decoder.commits():
-            answers[c.window] = c.frame.tobytes() + c.seam.tobytes()
-    return answers
-
-
-def answers_in(commits: list[Commits]) -> dict[int, bytes]:
-    """The same from what a client was handed; every window exactly once, in order."""
-    rows = np.concatenate(commits)
-    assert rows["window"].tolist() == list(range(len(rows)))
-    return {int(row["window"]): row["frame"].tobytes() + row["seam"].tobytes() for row in rows}
-
-
-def open_guest(service: Service, name: str = "guest", endpoint: str | None = None) -> Stream:
-    return open_stream(
-        endpoint or service.endpoint,
-        name,
-        code=CodeText("circuit", TEXT),
-        endless=True,
-        windows=str(GEOMETRY),
-        patience=PATIENT,
-    )
-
-
-def lane_pids(service: Service) -> list[int]:
-    """Children of the supervisor, oldest first."""
-    children = psutil.Process(service.pid).children()
-    return [c.pid for c in sorted(children, key=lambda c: c.create_time())]
-
-
-def serving_pid(service: Service) -> int:
-    """The lane that has bound the endpoint; waits for one that is about to."""
-    path = service.endpoint.removeprefix("ipc://")
-    for _ in range(500):
-        for pid in lane_pids(service):
-            with suppress(psutil.Error):
-                connections = psutil.Process(pid).net_connections(kind="unix")
-                if any(c.laddr == path for c in connections):
-                    return pid
-        time.sleep(0.02)
-    raise AssertionError("no lane has bound the endpoint")
-
-
-def stream_all(stream: Stream, records: np.ndarray, disturb: dict[int, object]) -> list[Commits]:
-    """Send a shot in frames of 25 rounds; before some of them, do something unkind."""
-    commits: list[Commits] = []
-    for start in range(0, len(records), 25):
-        action = disturb.get(start)
-        if action is not None:
-            action()  # type: ignore[operator]
-        chunk = np.ascontiguousarray(records[start : start + 25])
-        stream.send(chunk, last=start + 25 >= len(records))
-        commits += stream.poll(0.002)
-    return commits + stream.drain()
+from qdec_tools.service import running_service
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGSEGV])
@@ -284,14 +219,6 @@ def open_when_known(endpoint: str, name: str) -> Stream:
             return open_stream(endpoint, name)
         time.sleep(0.05)
     raise AssertionError(f"stream {name} never became known")
-
-
-def wait_for_log(service: Service, text: str) -> None:
-    for _ in range(200):
-        if text in service.log.read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"'{text}' is not in the log:\n{service.log.read_text()}")
 
 
 def test_a_client_that_dies_in_mid_shot_frees_its_stream(tmp_path: Path) -> None:

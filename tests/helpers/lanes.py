@@ -16,6 +16,7 @@ from qdec.config import Config, LaneConfig, ServiceSection, StreamConfig, Stream
 from qdec.errors import WireCode
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
+from qdec.lane.stats import Slot
 
 KEY = b"k" * 32
 # Compiled codes and windows are shared by all tests: they hold nothing of a stream.
@@ -43,12 +44,18 @@ class Lane:
     """A `LaneCore` and what it sent to whom."""
 
     def __init__(
-        self, settings: Config | None = None, *, key: bytes = KEY, lane: int = 0, tick: int = 0
+        self,
+        settings: Config | None = None,
+        *,
+        key: bytes = KEY,
+        lane: int = 0,
+        tick: int = 0,
+        slot: Slot | None = None,
     ) -> None:
         """With a `tick`, each look at the clock takes so many ns: then slices end."""
         self.now = 1_000_000_000
         self._tick = tick
-        self.core = LaneCore(settings or config(), lane, key, LIBRARY, self._clock)
+        self.core = LaneCore(settings or config(), lane, key, LIBRARY, self._clock, slot)
         self.gone: set[bytes] = set()
         self._inbox: dict[bytes, list[Reply]] = defaultdict(list)
 

@@ -38,6 +38,9 @@ code = "d3.stim"
 lane = 1
 tier = "matching"
 windows = "20,10"
+
+[gateway]
+listen = "127.0.0.1:9601"
 """
 
 
@@ -51,6 +54,8 @@ def test_a_good_one(path: Path) -> None:
     config = parse_config(GOOD, path=path)
     assert config.service.drain_s == 5
     assert [lane.guests for lane in config.lane] == [False, True]
+    assert config.gateway is not None
+    assert config.gateway.listen == "127.0.0.1:9601"
     first, second = config.stream
     assert (first.tier, first.deadline_us, first.windows) == ("correlated", 1500, "auto")
     assert (second.tier, second.deadline_us, second.windows) == ("matching", 1500, "20,10")
@@ -68,13 +73,16 @@ def test_the_shipped_one() -> None:
 # What is changed in GOOD, the line that must be named, and words the message must have.
 MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "not TOML": ("drain_s = 5", "drain_s = = 5", 2, ("TOML",)),
-    "cut off": ('windows = "20,10"\n', 'windows = "20,1', 26, ("TOML",)),
+    "cut off": ('"127.0.0.1:9601"\n', '"127', 29, ("TOML",)),
     "unknown section": ("[defaults]", "[default]", 4, ("default", "unknown", "defaults")),
     "unknown key": ("drain_s = 5", "drain_s = 5\ndrian_s = 5", 3, ("drian_s", "drain_s")),
     "unknown key of a stream": ("endless = true", "endles = true", 19, ("endles", "endless")),
     "unknown key of a lane": ("guests = false", "guest = false", 10, ("guest", "guests")),
     "wrong type": ("drain_s = 5", 'drain_s = "soon"', 2, ("drain_s", "number")),
     "out of range": ("drain_s = 5", "drain_s = -5", 2, ("drain_s", "greater than 0")),
+    "realtime": ("drain_s = 5", 'realtime = "always"', 2, ("auto", "off", "require")),
+    "realtime priority": ("drain_s = 5", "realtime_priority = 99", 2, ("98",)),
+    "a core beyond all": ("cpu = 1", "cpu = 8192", 14, ("cpu", "8192")),
     "tier in defaults": ('tier = "correlated"', 'tier = "magic"', 5, ("matching",)),
     "tier of a stream": ('tier = "matching"', 'tier = "magic"', 25, ("matching", "correlated")),
     "windows": ('windows = "20,10"', 'windows = "20"', 26, ("W,C", "10,5")),
@@ -119,6 +127,11 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
         24,
         ("patch1", 'tier = "matching"'),
     ),
+    "unknown key of the gateway": ("listen = ", "lisen = ", 29, ("lisen", "listen")),
+    "no port": ("127.0.0.1:9601", "127.0.0.1", 29, ("ADDRESS:PORT",)),
+    "port out of range": ("127.0.0.1:9601", "127.0.0.1:70000", 29, ("ADDRESS:PORT",)),
+    "gateway beyond loopback": ("127.0.0.1:9601", "0.0.0.0:9601", 29, ("plain_http = true",)),
+    "gateway where a lane is": ("127.0.0.1:9601", "127.0.0.1:7601", 29, ("lane 1", "binds")),
     "no such code": ('code = "d3.stim"\nlane', 'code = "d5.stim"\nlane', 23, ("d5.stim",)),
 }
 
@@ -155,8 +168,18 @@ def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
 
 
 def test_plain_tcp_may_be_asked_for(path: Path) -> None:
-    text = GOOD.replace("drain_s = 5", "plain_tcp = true").replace("127.0.0.1", "10.0.0.7")
+    text = GOOD.replace("drain_s = 5", "plain_tcp = true").replace("127.0.0.1:76", "10.0.0.7:76")
     assert parse_config(text, path=path).lane[1].endpoints == ("tcp://10.0.0.7:7601",)
+
+
+def test_a_gateway_is_had_for_the_asking(path: Path) -> None:
+    without = GOOD.split("[gateway]")[0]
+    assert parse_config(without, path=path).gateway is None
+    asked = parse_config(without + "[gateway]\n", path=path).gateway
+    assert asked is not None
+    assert asked.listen == "127.0.0.1:9600"
+    text = without + '[gateway]\nlisten = "[::]:9600"\nplain_http = true\n'
+    assert parse_config(text, path=path).gateway is not None
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

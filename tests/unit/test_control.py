@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from qdec.child import Child
 from qdec.control import Channel, ChannelClosed
-from qdec.lane.process import LaneProcess
 
 
 @pytest.fixture
@@ -67,15 +67,14 @@ def test_the_other_side_going_is_noticed(ends: tuple[Channel, Channel]) -> None:
         one.send("beat")
 
 
-def test_a_lane_keeps_orders_that_arrive_together(ends: tuple[Channel, Channel]) -> None:
+def test_a_child_keeps_orders_that_arrive_together(ends: tuple[Channel, Channel]) -> None:
     """A spare was told to drain while it still waited to be told to warm up, and never left."""
     one, other = ends
-    lane = LaneProcess(other)
+    child = Child(other, arena_fd=-1)
     one.send("warm", key="00")
     one.send("configure", config={})
     one.send("serve", lane=1)
     one.send("drain", seconds=1)
-    assert lane._await("warm") == {"op": "warm", "key": "00"}
-    assert lane._await("serve") == {"op": "serve", "lane": 1}
-    assert lane._await("serve") is None  # drain
-    lane._context.term()
+    assert child.wait_for("warm") == {"op": "warm", "key": "00"}
+    assert child.wait_for("serve") == {"op": "serve", "lane": 1}
+    assert child.wait_for("serve") is None  # drain

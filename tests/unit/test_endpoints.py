@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdec.bus.endpoints import check_endpoint, is_ipv6, is_loopback
+from qdec.bus.endpoints import check_endpoint, check_listen, is_ipv6, is_loopback
 from qdec.errors import ConfigError
 
 LOCAL = [
@@ -96,3 +96,16 @@ def test_loopback() -> None:
 @pytest.mark.parametrize("endpoint", [e for e in LOCAL + REMOTE if e.startswith("tcp://")])
 def test_ipv6_is_noticed(endpoint: str) -> None:
     assert is_ipv6(endpoint) == ("[" in endpoint)
+
+
+def test_http_is_served_on_loopback_unless_asked_otherwise() -> None:
+    assert check_listen("127.0.0.1:9600") == ("127.0.0.1", 9600)
+    assert check_listen("[::1]:9600") == ("::1", 9600)
+    assert check_listen("localhost:1") == ("localhost", 1)
+    for listen in ("0.0.0.0:9600", "[::]:9600", "10.0.0.7:9600", "decoder.example:9600"):
+        with pytest.raises(ConfigError, match="plain_http"):
+            check_listen(listen)
+        assert check_listen(listen, allow_remote=True)[1] == 9600
+    for listen in ("", ":9600", "127.0.0.1", "127.0.0.1:0", "*:9600", "127.0.0.1:9600/x", "9600"):
+        with pytest.raises(ConfigError, match="ADDRESS:PORT"):
+            check_listen(listen, allow_remote=True)

@@ -25,7 +25,17 @@ ALLOWED = {
     "client": {"bus"},
 }
 # Whatever sits above these may import all of them, but they none of it.
-LATER = {"lane", "supervisor", "cli", "config", "control"}
+LATER = {
+    "lane",
+    "supervisor",
+    "gateway",
+    "doctor",
+    "cli",
+    "config",
+    "control",
+    "arena",
+    "child",
+}
 
 
 def imported(source: str, package: str) -> Iterator[str]:
@@ -61,8 +71,13 @@ def test_stages_import_earlier_ones_only(stage: str) -> None:
         assert not beyond, f"{path.relative_to(PACKAGE)} imports {sorted(beyond)}"
 
 
-def test_lanes_know_no_supervisor_and_no_client() -> None:
-    for stage, never in (("lane", {"supervisor", "client", "cli"}), ("supervisor", {"client"})):
+def test_processes_know_no_supervisor_and_no_client() -> None:
+    nevers = {
+        "lane": {"supervisor", "gateway", "client", "cli"},
+        "gateway": {"supervisor", "client", "cli"},
+        "supervisor": {"client"},
+    }
+    for stage, never in nevers.items():
         for path in modules(stage):
             beyond = stages_imported(path.read_text(), f"qdec.{stage}") & never
             assert not beyond, f"{path.relative_to(PACKAGE)} imports {sorted(beyond)}"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from qdec.supervisor.policy import Assign, Drain, Kill, Policy, Spawn, Stage
+import pytest
+
+from qdec.supervisor.policy import Assign, Drain, Kill, Policy, Role, Spawn, Stage
 
 STALL, DRAIN = 2.0, 10.0
 
 
+def lane_role(lanes: int = 1, spares: int = 1) -> Role:
+    return Role("lane", "lane", lanes, spares, vital=True)
+
+
+LANE, GATEWAY = lane_role(), Role("gateway", "gateway", last=True)
+
+
 def policy(lanes: int = 1, spares: int = 1) -> Policy:
-    return Policy(lanes, spares, STALL, DRAIN)
+    return Policy([lane_role(lanes, spares)], STALL, DRAIN)
 
 
 def served(one: Policy, now: float = 0.0) -> list[int]:
     """Bring every lane up; ids of all children, spares last."""
-    children = [one.spawned(now) for action in one.decide(now) if isinstance(action, Spawn)]
+    started = [action.role for action in one.decide(now) if isinstance(action, Spawn)]
+    children = [one.spawned(role, now) for role in started]
     for child in children:
         one.warmed(child, now)
     for action in one.decide(now):
@@ -25,7 +35,7 @@ def served(one: Policy, now: float = 0.0) -> list[int]:
 def test_lanes_are_served_before_the_service_is_ready() -> None:
     one = policy(lanes=2, spares=1)
     assert [type(a) for a in one.decide(0)] == [Spawn] * 3
-    children = [one.spawned(0) for _ in range(3)]
+    children = [one.spawned(lane_role(2, 1), 0) for _ in range(3)]
     assert one.decide(0) == []
     one.warmed(children[1], 1)
     assert one.decide(1) == [Assign(children[1], 0)]
@@ -41,21 +51,22 @@ def test_a_dead_lane_is_given_to_the_spare_at_once_and_a_new_spare_is_started() 
     one = policy()
     lane, spare = served(one)
     one.exited(lane, 1)
-    assert one.decide(1) == [Assign(spare, 0), Spawn()]
-    assert one.restarts == 1
+    assert one.decide(1) == [Assign(spare, 0), Spawn(LANE)]
+    assert one.restarts == {("lane", 0): 1}
 
 
-def test_a_child_that_never_serves_is_not_restarted_in_a_loop() -> None:
-    one = policy(spares=0)
+@pytest.mark.parametrize("role", [lane_role(spares=0), GATEWAY], ids=lambda role: role.name)
+def test_a_child_that_never_serves_is_not_restarted_in_a_loop(role: Role) -> None:
+    one = Policy([role], STALL, DRAIN)
     waits = []
     now = 0.0
     for _ in range(8):
-        while one.decide(now) != [Spawn()]:
+        while one.decide(now) != [Spawn(role)]:
             now += 0.01
-        child = one.spawned(now)
+        child = one.spawned(role, now)
         died = now
         one.exited(child, now)
-        while one.decide(now) != [Spawn()]:
+        while one.decide(now) != [Spawn(role)]:
             now += 0.01
         waits.append(now - died)
     assert waits == sorted(waits)
@@ -91,7 +102,7 @@ def test_a_spare_that_hangs_is_given_up_before_and_after_it_gets_a_lane() -> Non
 def test_warming_up_may_take_its_time_but_not_for_ever() -> None:
     one = policy(spares=0)
     (_,) = one.decide(0)
-    child = one.spawned(0)
+    child = one.spawned(lane_role(spares=0), 0)
     assert one.decide(300) == []
     assert [a.child for a in one.decide(601) if isinstance(a, Kill)] == [child]
 
@@ -99,16 +110,16 @@ def test_warming_up_may_take_its_time_but_not_for_ever() -> None:
 def test_a_retired_lane_drains_while_another_takes_over() -> None:
     one = policy()
     lane, spare = served(one)
-    assert one.retire(0, 1.0) == [lane]
-    assert one.decide(1.0) == [Assign(spare, 0), Spawn()]
+    assert one.retire("lane", 0, 1.0) == [lane]
+    assert one.decide(1.0) == [Assign(spare, 0), Spawn(LANE)]
     one.exited(lane, 1.5)
-    assert one.restarts == 0
+    assert not one.restarts
 
 
 def test_a_retired_lane_that_does_not_finish_is_killed() -> None:
     one = policy()
     lane, spare = served(one)
-    one.retire(0, 1.0)
+    one.retire("lane", 0, 1.0)
     one.decide(1.0)
     now = 1.0 + DRAIN + 6
     one.beat(spare, now)
@@ -118,8 +129,8 @@ def test_a_retired_lane_that_does_not_finish_is_killed() -> None:
 def test_retired_spares_are_replaced() -> None:
     one = policy()
     _, spare = served(one)
-    assert one.retire_spares(1.0) == [spare]
-    assert one.decide(1.0) == [Spawn()]
+    assert one.retire_spares("lane", 1.0) == [spare]
+    assert one.decide(1.0) == [Spawn(LANE)]
 
 
 def test_stopping_drains_everything_and_starts_nothing() -> None:
@@ -132,3 +143,91 @@ def test_stopping_drains_everything_and_starts_nothing() -> None:
     for child in children:
         one.exited(child, 2.0)
     assert one.stopped
+
+
+# -- more than one role ------------------------------------------------------------------------
+
+
+def both() -> tuple[Policy, int, int, int]:
+    """A lane, its spare and a gateway, all where they should be."""
+    one = Policy([LANE, GATEWAY], STALL, DRAIN)
+    lane, spare, gateway = served(one)
+    return one, lane, spare, gateway
+
+
+def test_a_service_is_ready_without_its_gateway() -> None:
+    one = Policy([LANE, GATEWAY], STALL, DRAIN)
+    spawned = one.decide(0)
+    assert spawned == [Spawn(LANE), Spawn(LANE), Spawn(GATEWAY)]
+    lane, _, gateway = (one.spawned(a.role, 0) for a in spawned if isinstance(a, Spawn))
+    one.warmed(gateway, 0)
+    assert one.decide(0) == [Assign(gateway, 0)]
+    one.serving(gateway, 0)
+    assert not one.ready
+    one.warmed(lane, 0)
+    assert one.decide(0) == [Assign(lane, 0)]
+    one.serving(lane, 0)
+    assert one.ready
+    assert one.served("gateway") == {0}
+
+
+def test_a_gateway_that_dies_again_and_again_waits_longer_each_time_and_lanes_do_not() -> None:
+    one, lane, spare, gateway = both()
+    now, waits = 1.0, []
+    for died in range(1, 8):
+        one.exited(gateway, now)
+        assert one.restarts == {("gateway", 0): died}
+        assert one.ready
+        assert one.decide(now) == []
+        since = now
+        while one.decide(now) != [Spawn(GATEWAY)]:
+            now += 0.01
+            one.beat(lane, now)
+            one.beat(spare, now)
+        waits.append(now - since)
+        gateway = one.spawned(GATEWAY, now)
+        one.warmed(gateway, now)
+        assert one.decide(now) == [Assign(gateway, 0)]
+        one.serving(gateway, now)
+    assert waits == sorted(waits)
+    assert waits[-1] > 3
+    # Whoever waits for the gateway, the lane's place is taken at once.
+    one.exited(gateway, now)
+    one.exited(lane, now)
+    assert one.decide(now) == [Assign(spare, 0), Spawn(LANE)]
+
+
+def test_a_gateway_that_has_lived_for_a_while_is_forgiven() -> None:
+    one, lane, spare, gateway = both()
+    for now in (100.0, 200.0):
+        for child in (lane, spare):
+            one.beat(child, now)
+        one.exited(gateway, now)
+        assert one.decide(now) == [Spawn(GATEWAY)]
+        gateway = one.spawned(GATEWAY, now)
+        one.warmed(gateway, now)
+        one.decide(now)
+        one.serving(gateway, now)
+
+
+def test_the_gateway_drains_when_all_lanes_are_gone() -> None:
+    one, lane, spare, gateway = both()
+    one.stop()
+    assert one.decide(1.0) == [Drain(lane), Drain(spare)]
+    one.exited(spare, 1.1)
+    assert one.decide(1.2) == []
+    one.exited(lane, 1.3)
+    assert one.decide(1.4) == [Drain(gateway)]
+    assert not one.stopped
+    one.exited(gateway, 1.5)
+    assert one.stopped
+
+
+def test_a_role_that_leaves_the_table_is_not_replaced() -> None:
+    one, _, _, gateway = both()
+    one.table = (LANE,)
+    assert one.retire("gateway", 0, 1.0) == [gateway]
+    one.exited(gateway, 1.1)
+    assert one.decide(1.2) == []
+    one.table = (LANE, GATEWAY)
+    assert one.decide(1.3) == [Spawn(GATEWAY)]

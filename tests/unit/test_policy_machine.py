@@ -6,23 +6,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from qdec.supervisor.policy import Action, Assign, Policy, Spawn, Stage
+from qdec.supervisor.policy import Action, Assign, Drain, Policy, Role, Spawn, Stage
 
 STALL = 10.0
+GATEWAY = Role("gateway", "gateway", last=True)
 
 
 class World:
     """A policy whose actions are carried out at once."""
 
     def __init__(self, lanes: int = 1, spares: int = 1, stall_s: float = STALL) -> None:
-        self.policy = Policy(lanes, spares, stall_s)
+        self.table = (Role("lane", "lane", lanes, spares, vital=True), GATEWAY)
+        self.policy = Policy(self.table, stall_s)
         self.now = 100.0
 
     def step(self) -> list[Action]:
         actions = self.policy.decide(self.now)
         for action in actions:
             if isinstance(action, Spawn):
-                self.policy.spawned(self.now)
+                self.policy.spawned(action.role, self.now)
         return actions
 
     def settle(self) -> None:
@@ -60,6 +62,9 @@ class Anything(RuleBasedStateMachine):
         actions = self.world.step()
         if self.stopped:
             assert not any(isinstance(a, Spawn | Assign) for a in actions)
+            roles = {self.world.policy.child(a.child).role for a in actions if isinstance(a, Drain)}
+            others = any(c.role != GATEWAY for c in self.world.policy.children)
+            assert not (GATEWAY in roles and others), "the gateway drains last"
 
     @rule(seconds=st.floats(0, 40))
     def time_passes(self, seconds: float) -> None:
@@ -87,11 +92,15 @@ class Anything(RuleBasedStateMachine):
 
     @rule(lane=st.integers(0, 2))
     def a_lane_is_retired(self, lane: int) -> None:
-        self.world.policy.retire(lane, self.world.now)
+        self.world.policy.retire("lane", lane, self.world.now)
+
+    @rule(role=st.sampled_from(["lane", "gateway"]))
+    def the_spares_are_retired(self, role: str) -> None:
+        self.world.policy.retire_spares(role, self.world.now)
 
     @rule()
-    def the_spares_are_retired(self) -> None:
-        self.world.policy.retire_spares(self.world.now)
+    def the_gateway_is_retired(self) -> None:
+        self.world.policy.retire("gateway", 0, self.world.now)
 
     @rule()
     def stop(self) -> None:
@@ -99,20 +108,25 @@ class Anything(RuleBasedStateMachine):
         self.world.policy.stop()
 
     @invariant()
-    def no_lane_is_served_twice(self) -> None:
-        lanes = [
-            c.lane
-            for c in self.world.policy.children
-            if c.lane is not None and c.stage is not Stage.DRAINING
-        ]
-        assert len(lanes) == len(set(lanes))
-        assert all(0 <= lane < self.world.policy.lanes for lane in lanes)
+    def no_post_is_served_twice(self) -> None:
+        for role in self.world.table:
+            posts = [
+                c.post
+                for c in self.world.policy.children
+                if c.role == role and c.post is not None and c.stage is not Stage.DRAINING
+            ]
+            assert len(posts) == len(set(posts))
+            assert all(0 <= post < role.posts for post in posts)
 
     @invariant()
     def no_more_children_than_needed(self) -> None:
-        policy = self.world.policy
-        running = [c for c in policy.children if c.stage is not Stage.DRAINING]
-        assert len(running) <= policy.lanes + policy.spares
+        for role in self.world.table:
+            running = [
+                c
+                for c in self.world.policy.children
+                if c.role == role and c.stage is not Stage.DRAINING
+            ]
+            assert len(running) <= role.posts + role.spares
 
     def teardown(self) -> None:
         """Left in peace, it gets to where it should be."""
@@ -129,8 +143,9 @@ class Anything(RuleBasedStateMachine):
             return
         world.settle()
         assert world.policy.ready
+        assert world.policy.served("gateway") == {0}
         spares = [c for c in world.policy.children if c.stage is Stage.SPARE]
-        assert len(spares) == world.policy.spares
+        assert len(spares) == world.table[0].spares
 
 
 TestAnything = Anything.TestCase

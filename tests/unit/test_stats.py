@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdec.lane.stats import Histogram, LaneStats, bucket_end, dense, quantile
+from qdec.lane.stats import (
+    MAX_NAMED,
+    OUTCOMES,
+    Histogram,
+    LaneStats,
+    Octaves,
+    Slot,
+    StreamStats,
+    bucket_end,
+    dense,
+    quantile,
+)
+from qdec.match import Tier
 
 durations = st.integers(0, 2**62)
 
@@ -63,11 +75,13 @@ def test_sparse_and_dense_are_inverse_also_over_the_wire(values: list[int]) -> N
 
 
 def test_counters_travel() -> None:
-    stats = LaneStats(windows=7, late=2)
+    stats = LaneStats(rounds=70)
+    stats.answered(Tier.MATCHING, 7, late=2, preempted=1)
     stats.window.add(12_345)
     out = stats.as_dict()
     assert json.loads(json.dumps(out)) == out == msgpack.unpackb(msgpack.packb(out))
-    assert (out["windows"], out["late"], out["errors"]) == (7, 2, 0)
+    assert (out["rounds"], out["windows"], out["late"], out["preempted"]) == (70, 7, 2, 1)
+    assert out["errors"] == 0
     assert quantile(dense(out["window"]), 0.5) == pytest.approx(12_345, rel=0.125)
 
 
@@ -75,3 +89,80 @@ def test_lanes_do_not_share_histograms() -> None:
     one, other = LaneStats(), LaneStats()
     one.queue.add(100)
     assert other.queue.count == 0
+
+
+def test_windows_are_counted_once_by_tier_and_outcome() -> None:
+    stats = LaneStats()
+    stats.answered(Tier.MATCHING, 5)
+    stats.answered(Tier.MATCHING, 10, late=4, preempted=3)
+    stats.answered(Tier.CORRELATED, 2, late=2)
+    assert dict(zip(OUTCOMES, stats.answers(Tier.MATCHING), strict=True)) == {
+        "in_time": 11,
+        "late": 1,
+        "preempted": 3,
+    }
+    assert stats.answers(Tier.CORRELATED) == [0, 2, 0]
+    # Outcomes are exclusive; "late" as STATUS_REPLY has it means every deadline missed.
+    assert (stats.windows, stats.late, stats.preempted) == (17, 6, 3)
+    stream = StreamStats()
+    stream.answered(10, late=4, preempted=3)
+    assert [getattr(stream, name) for name in OUTCOMES] == [6, 1, 3]
+
+
+def test_every_tier_has_its_place() -> None:
+    stats = LaneStats()
+    for tier in Tier:
+        stats.answered(tier, int(tier))
+    assert [stats.answers(tier)[0] for tier in Tier] == list(Tier)
+
+
+@given(st.lists(durations, max_size=30))
+def test_octaves_are_exact_at_powers_of_two(values: list[int]) -> None:
+    fine, coarse = Histogram(), Octaves()
+    for value in values:
+        fine.add(value)
+        coarse.add(max(16, value))
+    assert fine.octaves == coarse.octaves
+    for k in range(5, 64):
+        assert sum(fine.octaves[:k]) == sum(value < 1 << k for value in values)
+
+
+def test_short_durations_have_their_place() -> None:
+    coarse = Octaves()
+    for ns in (0, 1, 2, 3):
+        coarse.add(ns)
+    assert coarse.octaves[:2] == [2, 2]
+
+
+def test_a_slot_goes_on_where_its_last_writer_was_killed() -> None:
+    memory = bytearray(Slot.BYTES)
+    first = Slot(memory)
+    first.lane.rounds += 5
+    first.lane.window.add(1000)
+    first.lane.backlog_rounds = 7
+    patch = first.stream("patch0")
+    patch.rounds += 3
+    patch.show(is_open=True, backlog=2, credit=9)
+    assert first.stream("patch0") is patch
+
+    second = Slot(memory)
+    assert (second.lane.rounds, second.lane.window.count) == (5, 1)
+    assert second.stream("patch0").rounds == 3
+    second.stream("patch1").rounds += 1
+    second.lane.rounds += 1
+    assert second.lane.named == 2
+    # What was so a moment ago is not so any more.
+    assert second.lane.backlog_rounds == 0
+    again = second.stream("patch0")
+    assert (again.open, again.backlog_rounds, again.credits_rounds) == (0, 0, 0)
+
+
+def test_a_full_slot_still_counts_its_lane() -> None:
+    slot = Slot()
+    for i in range(MAX_NAMED):
+        slot.stream(f"s{i}").rounds += i
+    beyond = slot.stream("one too many")
+    beyond.rounds += 1
+    assert slot.lane.named == MAX_NAMED
+    assert slot.stream(f"s{MAX_NAMED - 1}").rounds == MAX_NAMED - 1
+    assert slot.stream("x" * 64).rounds == 0

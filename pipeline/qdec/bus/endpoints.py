@@ -1,4 +1,4 @@
-"""Which endpoints may be bound or connected to."""
+"""Which endpoints may be bound or connected to, and where HTTP may be served."""
 
 from __future__ import annotations
 
@@ -39,6 +39,28 @@ def check_endpoint(endpoint: str, *, allow_remote_plain_tcp: bool = False) -> st
             "if the network is yours alone"
         )
     return endpoint
+
+
+def check_listen(listen: str, *, allow_remote: bool = False) -> tuple[str, int]:
+    """(host, port) of an address to serve HTTP on.
+
+    Args:
+        listen: ``ADDRESS:PORT``.
+        allow_remote: accept addresses beyond loopback.
+
+    Raises:
+        ConfigError: it is malformed, or beyond loopback and that was not asked for.
+    """
+    match = _TCP.fullmatch(f"tcp://{listen}")
+    if match is None or "*" in match["host"] or not 0 < int(match["port"]) < 65536:
+        raise ConfigError(f"'{listen}' is no address to listen on: give ADDRESS:PORT")
+    if not (allow_remote or is_loopback(match["host"])):
+        raise ConfigError(
+            f"'{listen}' is reachable from other machines, and plain HTTP is neither encrypted nor "
+            "authenticated: give 127.0.0.1, or set plain_http = true beside it if whoever reaches "
+            "it may know how the service is"
+        )
+    return match["host"].strip("[]"), int(match["port"])
 
 
 def is_ipv6(endpoint: str) -> bool:

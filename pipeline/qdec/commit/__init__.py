@@ -3,6 +3,17 @@
 from qdec.commit.bank import WindowBank
 from qdec.commit.batch import Job, run_jobs
 from qdec.commit.flags import Flag
+from qdec.commit.shots import CommittedShots, ShotDecoder
 from qdec.commit.stream import Committed, StreamDecoder, StreamState
 
-__all__ = ["Committed", "Flag", "Job", "StreamDecoder", "StreamState", "WindowBank", "run_jobs"]
+__all__ = [
+    "Committed",
+    "CommittedShots",
+    "Flag",
+    "Job",
+    "ShotDecoder",
+    "StreamDecoder",
+    "StreamState",
+    "WindowBank",
+    "run_jobs",
+]

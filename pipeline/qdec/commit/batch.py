@@ -6,41 +6,61 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from qdec.bits import Bytes
+from qdec.commit.cost import CostModel
+from qdec.commit.marks import Mark
 from qdec.match import Answers, CompiledWindow
 from qdec.windows.geometry import Window
-
-if TYPE_CHECKING:
-    from qdec.commit.stream import Mark, Shot, StreamDecoder
 
 log = logging.getLogger("qdec.commit")
 
 
-@dataclass(slots=True)
-class Job:
-    """One window ready to decode.
+class Finisher(Protocol):
+    """What takes the answers to its jobs.
 
     Attributes:
-        stream: the stream it belongs to.
-        shot: the shot within it.
-        window: its place in its shot.
-        decoder: the compiled window; jobs with the same one are decoded together.
-        syndrome: ``(rounds * record_bytes,)`` uint8, the seam already XORed in.
-        flags: what is known before decoding, as bits of `qdec.commit.Flag`.
-        came: when the window's last round came.
+        cost: what its windows take.
     """
 
-    stream: StreamDecoder
-    shot: Shot
+    cost: CostModel
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of one window's answer: frame, then seam."""
+        ...
+
+    def finish(self, job: Job, answers: Answers) -> None:
+        """Take the answers to a job's windows."""
+        ...
+
+
+@dataclass(slots=True)
+class Job:
+    """Windows ready to decode: one, or several whole shots.
+
+    Attributes:
+        stream: the stream they belong to.
+        shot: what the stream knows them by.
+        window: their place in their shot.
+        decoder: the compiled window; jobs with the same one are decoded together.
+        syndrome: ``(n, rounds * record_bytes)`` uint8, the seam already XORed in.
+        flags: what is known before decoding, as bits of `qdec.commit.Flag`.
+        came: when the last round of the last of them came.
+        took: ns that the decoder's call took, once it is over.
+    """
+
+    stream: Finisher
+    shot: object
     window: Window
     decoder: CompiledWindow
     syndrome: Bytes
     flags: int
     came: Mark
+    took: int = 0
 
 
 def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
@@ -48,24 +68,34 @@ def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
 
     Args:
         jobs: of any streams.
-        max_batch: windows per call of a decoder: bounds how long one call may hold the thread.
+        max_batch: windows per call of a decoder, unless one job has more: bounds how long one call
+            may hold the thread.
 
     Returns:
-        How many were decoded.
+        How many windows were decoded.
     """
+    windows = 0
     for batch in _batches(jobs, max_batch):
+        syndromes = batch[0].syndrome
+        if len(batch) > 1:
+            syndromes = np.concatenate([job.syndrome for job in batch])
         started = time.monotonic_ns()
-        answers = _decode(batch)
+        answers = _decode(batch[0], syndromes)
         took = time.monotonic_ns() - started
-        if len(batch) == 1:
-            (job,) = batch
-            job.stream.cost.learn(count_events(job.syndrome), took)
-            job.stream.finish(job, answers.bits[0], bool(answers.feasible[0]))
-            continue
-        for job, bits, ok in zip(batch, answers.bits, answers.feasible.tolist(), strict=True):
-            job.stream.cost.learn(count_events(job.syndrome), took // len(batch))
-            job.stream.finish(job, bits, ok)
-    return len(jobs)
+        each = took // len(syndromes)
+        windows += len(syndromes)
+        at = 0
+        for job in batch:
+            n = len(job.syndrome)
+            job.took = took
+            job.stream.cost.learn(count_events(job.syndrome) // n, each)
+            if n == len(syndromes):
+                job.stream.finish(job, answers)
+                break
+            part = Answers(answers.bits[at : at + n], answers.feasible[at : at + n])
+            job.stream.finish(job, part)
+            at += n
+    return windows
 
 
 def count_events(syndrome: Bytes) -> int:
@@ -74,30 +104,33 @@ def count_events(syndrome: Bytes) -> int:
 
 
 def _batches(jobs: Sequence[Job], max_batch: int) -> list[Sequence[Job]]:
-    """Jobs with the same decoder, at most `max_batch` of them, in order."""
+    """Jobs with the same decoder, of at most `max_batch` windows where they are several."""
     if len(jobs) == 1:
         return [jobs]
     by_decoder: dict[int, list[Job]] = {}
     for job in jobs:
         by_decoder.setdefault(id(job.decoder), []).append(job)
-    return [
-        group[start : start + max_batch]
-        for group in by_decoder.values()
-        for start in range(0, len(group), max_batch)
-    ]
+    batches: list[Sequence[Job]] = []
+    for group in by_decoder.values():
+        batch: list[Job] = []
+        room = max_batch
+        for job in group:
+            n = len(job.syndrome)
+            if batch and n > room:
+                batches.append(batch)
+                batch, room = [], max_batch
+            batch.append(job)
+            room -= n
+        batches.append(batch)
+    return batches
 
 
-def _decode(batch: Sequence[Job]) -> Answers:
+def _decode(job: Job, syndromes: Bytes) -> Answers:
     """Decode windows of one kind. What a decoder cannot answer is infeasible, not a dead lane."""
-    if len(batch) == 1:
-        syndromes = batch[0].syndrome.reshape(1, -1)
-    else:
-        syndromes = np.stack([job.syndrome for job in batch])
     try:
-        return batch[0].decoder.decode(syndromes)
+        return job.decoder.decode(syndromes)
     except Exception:
-        log.exception("a decoder failed on %d windows: they are answered as infeasible", len(batch))
-        width = batch[0].stream.answer_bytes
-        return Answers(
-            np.zeros((len(batch), width), dtype=np.uint8), np.zeros(len(batch), dtype=np.bool_)
-        )
+        n = len(syndromes)
+        log.exception("a decoder failed on %d windows: they are answered as infeasible", n)
+        width = job.stream.answer_bytes
+        return Answers(np.zeros((n, width), dtype=np.uint8), np.zeros(n, dtype=np.bool_))

@@ -18,36 +18,20 @@ from qdec.bits import Bytes
 from qdec.commit.bank import WindowBank
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
+from qdec.commit.erasures import erasures_of
 from qdec.commit.flags import Flag
+from qdec.commit.marks import Mark, Marks
 from qdec.errors import WireCode, WireError
 from qdec.ingest import Intake, LossLog, ShotPosition
-from qdec.match import Tier
+from qdec.match import Answers, Tier
 from qdec.windows.cut import Erasure, answer_bytes, carry_seam
-from qdec.windows.geometry import Window, window_at, window_end
+from qdec.windows.geometry import window_at, window_end
 from qdec.windows.ring import RoundRing
 
-# Lost bits that a window's decoder is compiled with; more than this are taken as they came.
-_MAX_LOST = 4096
 _NEVER = 1 << 62
 # Plain integers: arithmetic on IntFlag members costs a microsecond each.
 _INFEASIBLE, _SHOT_END = int(Flag.INFEASIBLE), int(Flag.SHOT_END)
 _ERASURE, _ERASURE_IGNORED = int(Flag.ERASURE), int(Flag.ERASURE_IGNORED)
-
-
-class Mark(NamedTuple):
-    """When rounds came.
-
-    Attributes:
-        until: one past the last stream round of the frame.
-        t_recv: ns of CLOCK_MONOTONIC, when the frame was received.
-        t_send: ns, what the client stamped on it.
-        cpu_recv: ns of CPU time that the receiving thread had used by then.
-    """
-
-    until: int
-    t_recv: int
-    t_send: int
-    cpu_recv: int
 
 
 @dataclass(slots=True)
@@ -63,6 +47,7 @@ class Committed:
         frame: ``(frame_bytes,)`` uint8: observables flipped since the shot began, all told.
         seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
         came: of the frame that completed the window.
+        took: ns of the decoder's call that answered it.
     """
 
     window: int
@@ -73,6 +58,7 @@ class Committed:
     frame: Bytes
     seam: Bytes
     came: Mark
+    took: int
 
 
 class StreamState(NamedTuple):
@@ -168,7 +154,7 @@ class StreamDecoder:
         self._ring = RoundRing(ring_rounds, window, code.layout.record_bytes)
         self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
         self._losses = LossLog(ring_rounds + self.intake.lookback, self.intake.record_bytes)
-        self._marks: deque[Mark] = deque()
+        self._marks = Marks()
         self._shots: deque[Shot] = deque()
         state = state or StreamState()
         self._window = state.window
@@ -274,7 +260,7 @@ class StreamDecoder:
         if not last and lost is None and self._goes_on(records):
             self._ring.write(self.received, records)
             self.received += len(records)
-            self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
+            self._marks.add(Mark(self.received, t_recv, t_send, cpu_recv))
             return
         positions = self._positions(len(records), last)
         detectors = self.intake.accept(records, positions)
@@ -288,7 +274,7 @@ class StreamDecoder:
                 shot.sweep_lost = self.intake.lacks_sweep_bits(lost[done])
             done += position.count
         self.received += len(records)
-        self._marks.append(Mark(self.received, t_recv, t_send, cpu_recv))
+        self._marks.add(Mark(self.received, t_recv, t_send, cpu_recv))
 
     def _goes_on(self, records: Bytes) -> bool:
         """Whether rounds can be taken as they are: more of an endless shot's repeating ones."""
@@ -399,7 +385,7 @@ class StreamDecoder:
             if shot.ready_at <= self.received:
                 rounds = shot.ready_at - shot.base - shot.start
                 events = count_events(self._ring.view(shot.base + shot.start, rounds))
-                return self._mark(shot.ready_at), self.cost.expect(events)
+                return self._marks.of(shot.ready_at), self.cost.expect(events)
         raise LookupError("no window is ready")
 
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
@@ -416,12 +402,14 @@ class StreamDecoder:
     def _job(self, shot: Shot) -> Job:
         start = shot.start
         window = window_at(self._geometry, start, shot.length)
-        came = self._mark(shot.ready_at)
+        came = self._marks.of(shot.ready_at)
         shot.ready_at = _NEVER
         flags = self._flags
         erasures: tuple[Erasure, ...] = ()
         if self._losses:
-            erasures, ignored = self._erasures(shot, window)
+            erasures, ignored = erasures_of(
+                self._losses, self.intake, self._bank, shot.base, window
+            )
             if erasures:
                 flags |= _ERASURE
             if ignored:
@@ -433,42 +421,14 @@ class StreamDecoder:
             overlap = min(self._seam_bytes, len(syndrome))
             syndrome[:overlap] ^= shot.seam[:overlap]
         decoder = self._bank.get(window, erasures)
-        return Job(self, shot, window, decoder, syndrome, flags, came)
+        return Job(self, shot, window, decoder, syndrome[None], flags, came)
 
-    def _erasures(self, shot: Shot, window: Window) -> tuple[tuple[Erasure, ...], bool]:
-        first = window.start - self.intake.lookback
-        space = self._space
-        length = space.seen_length(window.end, window.length)
-        # A seam has no room for what reaches further than the code's own mechanisms, and only the
-        # untouched model of a whole shot has no seam.
-        part = self._bank.part
-        reach = space.rounds if self._geometry.is_whole and part is None else space.span
-        lost = [
-            (round_ - shot.base, bit)
-            for round_, plane in self._losses.between(
-                shot.base + max(0, first), shot.base + window.end
-            )
-            for bit in self.intake.lost_bits(plane, round_ - shot.base, length)
-        ]
-        found = []
-        ignored = len(lost) > _MAX_LOST
-        for round_, bit in lost[:_MAX_LOST]:
-            erasure = self.intake.erasure(round_, bit, length)
-            rounds = [r for r, _ in erasure.detectors] if erasure else []
-            if erasure is None or max(rounds) - min(rounds) > reach:
-                ignored = True
-            elif window.start <= min(rounds) < window.end:
-                held = [part is None or part.holds(r, b, length) for r, b in erasure.detectors]
-                if all(held):
-                    found.append(erasure)
-                elif any(held):  # neither of the two parts can match across
-                    ignored = True
-        return tuple(found), ignored
-
-    def finish(self, job: Job, answer: Bytes, feasible: bool) -> None:
-        """Take the answer to one of this stream's jobs: ``(frame_bytes + seam_bytes,)`` uint8."""
+    def finish(self, job: Job, answers: Answers) -> None:
+        """Take the answer to one of this stream's jobs."""
         shot, window, flags = job.shot, job.window, job.flags
-        if not feasible:
+        assert isinstance(shot, Shot)
+        answer = answers.bits[0]
+        if not answers.feasible[0]:
             flags |= _INFEASIBLE
         if window.end == window.length:
             flags |= _SHOT_END
@@ -487,14 +447,9 @@ class StreamDecoder:
                 frame,
                 seam,
                 job.came,
+                job.took,
             )
         )
-
-    def _mark(self, end: int) -> Mark:
-        for mark in self._marks:
-            if mark.until >= end:
-                return mark
-        raise AssertionError("a window was answered before its rounds came")
 
     def commits(self) -> list[Committed]:
         """Take the commits that are next in order."""
@@ -509,8 +464,7 @@ class StreamDecoder:
             self._shots.popleft()
         retain = self.retain_from
         self._losses.forget(retain - self.intake.lookback)
-        while self._marks and self._marks[0].until <= retain:
-            self._marks.popleft()
+        self._marks.forget(retain)
         for commit in taken:
             commit.window = self._window
             self._window += 1

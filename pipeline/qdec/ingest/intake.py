@@ -105,6 +105,24 @@ class Intake:
             positions = positions[alike:]
         return out
 
+    def accept_shots(self, records: Bytes, length: int) -> Bytes | None:
+        """`accept` for whole shots of `length` rounds and nothing else, all at once.
+
+        Returns:
+            As `accept`; None if padding bits are set somewhere, for `accept` to say where.
+        """
+        shots = records.reshape(-1, length, self.record_bytes)
+        masks = self._shot_masks(length)
+        if masks is not None and (shots & masks).any():
+            return None
+        if self._map is None:
+            return records
+        nothing = np.zeros((len(shots), self.lookback, self.record_bytes), dtype=np.uint8)
+        at = self._map.sweep_offset
+        sweep = shots[:, 0, at : at + self._map.sweep_bytes]
+        made = self._map.convert(shots, 0, length, nothing, sweep)
+        return made.reshape(len(records), -1)
+
     def repeats(self, records: Bytes, round_: int) -> bool:
         """Whether `accept` would return these rounds of an endless shot unchanged."""
         space = self._space
@@ -196,8 +214,9 @@ class Intake:
             first = positions[0]
             done = alike * first.count
             shots = records[:done].reshape(alike, first.count, -1)
+            masks = self._shot_masks(first.count)
             # Round by round only if something is wrong, to say where.
-            if not (shots & self._shot_masks(first.count)).any():
+            if masks is None or not (shots & masks).any():
                 positions = positions[alike:]
             else:
                 done = 0
@@ -225,13 +244,16 @@ class Intake:
             return steady_end - round_
         return 1
 
-    def _shot_masks(self, rounds: int) -> Bytes:
-        """``(rounds, record_bytes)`` uint8: ones where a whole shot's records must hold zeros."""
+    def _shot_masks(self, rounds: int) -> Bytes | None:
+        """``(rounds, record_bytes)`` uint8: ones where a whole shot's records must hold zeros.
+
+        None if there is no padding.
+        """
         if self._whole_mask is None or len(self._whole_mask) != rounds:
             masks = [self._mask(r, rounds) for r in range(rounds)]
             nothing = np.zeros(self.record_bytes, dtype=np.uint8)
             self._whole_mask = np.stack([nothing if m is None else m for m in masks])
-        return self._whole_mask
+        return self._whole_mask if self._whole_mask.any() else None
 
     def _mask(self, round_: int, length: int | None) -> Bytes | None:
         class_ = self._space.class_of(round_, length)

@@ -35,7 +35,7 @@ from qdec.lane.library import Library
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
 from qdec.lane.schedule import Turn, Waiting, effective_due, plan
 from qdec.lane.session import Arrival, Session
-from qdec.lane.stats import LaneStats
+from qdec.lane.stats import Slot, StreamStats
 from qdec.windows.cut import answer_bytes
 
 Outgoing = tuple[bytes, list[bytes]]
@@ -68,10 +68,12 @@ class LaneCore:
         key: bytes,
         library: Library,
         clock: Callable[[], int] = time.monotonic_ns,
+        slot: Slot | None = None,
     ) -> None:
-        """Serve lane number `lane` of a configuration."""
+        """Serve lane number `lane` of a configuration; count in `slot`, or privately."""
         self.outbox: list[Outgoing] = []
-        self.stats = LaneStats()
+        self._slot = slot or Slot()
+        self.stats = self._slot.lane
         self.draining = False
         self.arrived: Arrival | None = None
         self.idle: Arrival | None = None
@@ -90,6 +92,11 @@ class LaneCore:
     def sessions(self) -> int:
         """Open streams."""
         return len(self._sessions)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `work` has left something to do."""
+        return bool(self._ready)
 
     def configure(self, config: Config) -> None:
         """Use a new configuration for streams that open from now on.
@@ -198,7 +205,9 @@ class LaneCore:
         self._last_epoch = max(self._last_epoch + 1, time.time_ns())
         handle = self._next_handle
         self._next_handle += 1
-        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key)
+        session = Session(
+            handle, self._last_epoch, peer, terms, decoder, self._key, self._tally(terms.stream)
+        )
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
         self._bound_sections()
@@ -229,7 +238,13 @@ class LaneCore:
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
 
+    def _tally(self, stream: str) -> StreamStats:
+        """Counters of a stream: shared if the configuration names it, else its own affair."""
+        named = any(one.name == stream for one in self._doorkeeper.config.stream)
+        return self._slot.stream(stream) if named else StreamStats()
+
     def _drop(self, session: Session) -> None:
+        session.tally.show(is_open=False)
         del self._sessions[session.handle]
         self._ready.pop(session.handle, None)
         self._bound_sections()
@@ -261,11 +276,11 @@ class LaneCore:
             if not jobs:
                 continue
             for job in jobs:
-                self.stats.queue.add(max(0, now - job.came.t_recv))
-            run_jobs(jobs, _MAX_BATCH)
+                self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
+            windows = run_jobs(jobs, _MAX_BATCH)
             ended = self._clock()
-            self.stats.decode.add((ended - now) // len(jobs), len(jobs))
-            decoded += len(jobs)
+            self.stats.decode.add((ended - now) // windows, windows)
+            decoded += windows
             for session in self._served:
                 session.served = ended
                 answered[session.handle] = session
@@ -325,8 +340,8 @@ class LaneCore:
             return
         session.refresh_cursor()
         now = self._clock()
-        header, body, worst = session.encode_commits(commits, now, self.stats, self.idle)
-        self.stats.answer.add(self._clock() - decoded, len(commits))
+        header, body, windows, worst = session.encode_commits(commits, now, self.stats, self.idle)
+        self.stats.answer.add(self._clock() - decoded, windows)
         self.outbox.append((session.peer, [header, body]))
         if session.paused is None and worst > session.terms.pause_ns:
             self._pause(session, PauseReason.OVERLOAD)
@@ -384,6 +399,22 @@ class LaneCore:
         """Touch every client, so that dead ones are noticed even if nothing else is sent."""
         for session in self._sessions.values():
             self._send(session.peer, session.credit)
+
+    def show(self) -> None:
+        """Bring the gauges up to date; called a few times a second."""
+        backlog = credit = 0
+        for session in self._sessions.values():
+            decoder = session.decoder
+            waiting, free = (
+                decoder.received - decoder.retain_from,
+                decoder.credit_until - decoder.received,
+            )
+            session.tally.show(is_open=True, backlog=waiting, credit=free)
+            backlog += waiting
+            credit += free
+        self.stats.open_streams = len(self._sessions)
+        self.stats.backlog_rounds = backlog
+        self.stats.credits_rounds = credit
 
     def status(self) -> dict[str, Any]:
         """Counters and streams, for STATUS_REPLY. Nothing of the data itself."""

@@ -12,7 +12,7 @@ from qdec.bus.cursor import Cursor, cursor_size, unseal
 from qdec.bus.wire import MAX_CURSOR_BYTES, Open, OpenBody
 from qdec.codes import Code, Limits
 from qdec.codes.code import DEFAULT_LIMITS
-from qdec.commit import Flag, StreamDecoder, StreamState
+from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState, WindowBank
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.library import Library, part_of
@@ -37,7 +37,7 @@ class Opening:
     """
 
     terms: Terms
-    decoder: StreamDecoder
+    decoder: StreamDecoder | ShotDecoder
     notes: tuple[str, ...]
     endpoints: tuple[str, ...] = ()
 
@@ -166,7 +166,7 @@ class Doorkeeper:
             )
         bank = self._library.bank(code, terms.tier, geometry, terms.shot_rounds, terms.part)
         fence = self._library.fence(code, terms.tier)
-        decoder = StreamDecoder(
+        decoder = _decoder(
             bank,
             length=terms.shot_rounds,
             ring_rounds=ring_rounds,
@@ -278,6 +278,15 @@ class Doorkeeper:
             return choose_geometry(pinned, code, endless=wanted.endless)
         except GeometryError as error:
             raise CursorError(f"the cursor does not fit any more: {error}") from None
+
+
+def _decoder(
+    bank: WindowBank, *, length: int | None, **options: Any
+) -> StreamDecoder | ShotDecoder:
+    """In columns where each shot is one window, else window by window."""
+    if length is not None and bank.geometry.is_whole:
+        return ShotDecoder(bank, length=length, **options)
+    return StreamDecoder(bank, length=length, **options)
 
 
 def _state(cursor: Cursor) -> StreamState:

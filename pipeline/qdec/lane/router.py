@@ -83,14 +83,19 @@ class Router:
             return False
         return True
 
-    def wait(self, others: list[int], timeout_s: float) -> None:
+    def wait(self, others: list[int], timeout_s: float) -> bool:
         """Until a message is there, one of `others` is readable, or time is up (in true µs).
 
         ZeroMQ's descriptor tells of changes, not of states: what is there already is asked for
         first.
+
+        Returns:
+            Whether it was one of the others.
         """
-        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            select.select([self._fd, *others], [], [], timeout_s)
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            return False
+        readable = select.select([self._fd, *others], [], [], timeout_s)[0]
+        return len(readable) > (self._fd in readable)
 
     def someone_left(self) -> bool:
         """Whether a peer has disconnected since this was last asked."""

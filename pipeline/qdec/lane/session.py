@@ -5,32 +5,29 @@ Pure: no socket and no clock of its own. The lane hands it messages and takes co
 
 from __future__ import annotations
 
-import math
-import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qdec.bits import Bytes
 from qdec.bus.cursor import Sealer
-from qdec.bus.records import commit_dtype
 from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encode
 from qdec.codes import Code, Part
-from qdec.commit import Committed, Flag, StreamDecoder
+from qdec.commit import Committed, CommittedShots, Flag, ShotDecoder, StreamDecoder
 from qdec.errors import WireCode, WireError
-from qdec.lane.stats import LaneStats
+from qdec.lane.stats import LaneStats, StreamStats
+from qdec.lane.writing import RecordWriter
 from qdec.match import Tier
 from qdec.windows import Geometry
+from qdec.windows.cut import answer_bytes
 
-_RECORD = struct.Struct("<QQQIIfHBx")
-_U32 = 0xFFFFFFFF
 # A lane that has been busy for longer is overloaded, not delayed.
 _LONGEST_BACKLOG_NS = 100_000_000
 # Plain integers: arithmetic on IntFlag members costs a microsecond each.
 _LATE, _INFEASIBLE, _PREEMPTED = int(Flag.LATE), int(Flag.INFEASIBLE), int(Flag.PREEMPTED)
 _ERASED = int(Flag.ERASURE | Flag.ERASURE_IGNORED)
-_UNUSUAL = _INFEASIBLE | _ERASED
 _KNOWN_FLAGS = int(RoundsFlag.LAST | RoundsFlag.LOST)
 _LAST, _LOST = int(RoundsFlag.LAST), int(RoundsFlag.LOST)
 
@@ -89,6 +86,7 @@ class Session:
         paused: why its client was asked to pause, if it was.
         served: ns at which its last decoding ended.
         cursor: sealed state behind the last commit taken.
+        tally: what is counted for this stream alone.
     """
 
     def __init__(
@@ -97,8 +95,9 @@ class Session:
         epoch: int,
         peer: bytes,
         terms: Terms,
-        decoder: StreamDecoder,
+        decoder: StreamDecoder | ShotDecoder,
         key: bytes,
+        tally: StreamStats,
     ) -> None:
         """Begin at the decoder's state; `key` authenticates its cursors."""
         self.handle = handle
@@ -108,16 +107,12 @@ class Session:
         self.decoder = decoder
         self.paused: PauseReason | None = None
         self.served = 0
+        self.tally = tally
         self._gap_since: int | None = None
         self._record_bytes = decoder.intake.record_bytes
         state = decoder.state
         self._next_window = state.window
-        self._pad = b""
-        space = terms.code.spacetime
-        frame_bytes = (space.num_observables + 7) // 8
-        seam_bytes = space.span * terms.code.layout.record_bytes
-        dtype = commit_dtype(frame_bytes, seam_bytes)
-        self._pad = bytes(dtype.itemsize - _RECORD.size - frame_bytes - seam_bytes)
+        self._writer = RecordWriter(*answer_bytes(terms.code.spacetime))
         part, parts = terms.share
         self._sealer = Sealer(
             code=terms.code.digest,
@@ -192,6 +187,8 @@ class Session:
         self._gap_since = None
         stats.rounds += m.count
         stats.rounds_erased += missing
+        self.tally.rounds += m.count
+        self.tally.rounds_erased += missing
 
     def _on_gap(self, expected: int, now: int, stats: LaneStats) -> None:
         """Ask for the missing rounds; after the patience agreed on, let them be given up."""
@@ -204,62 +201,65 @@ class Session:
             )
 
     def encode_commits(
-        self, commits: list[Committed], now: int, stats: LaneStats, idle: Arrival | None = None
-    ) -> tuple[bytes, bytes, int]:
-        """(header, body, longest latency in ns) of a COMMIT message for these windows.
+        self,
+        commits: Sequence[Committed | CommittedShots],
+        now: int,
+        stats: LaneStats,
+        idle: Arrival | None = None,
+    ) -> tuple[bytes, bytes, int, int]:
+        """(header, body, windows, longest latency in ns) of a COMMIT message for these windows.
 
         `idle` is when the lane last had nothing to do. A late window is PREEMPTED if it would have
         been in time but for what the operating system took from the lane since then: the backlog
         of a stall delays windows that come after it, too.
         """
         parts: list[bytes] = []
-        worst = 0
+        worst = late = preempted = 0
         cpu_now = time.thread_time_ns()
         stolen = 0
         if idle is not None and now - idle.t < _LONGEST_BACKLOG_NS:
             stolen = max(0, now - idle.t - (cpu_now - idle.cpu))
         deadline = self.terms.deadline_ns
+        tally, writer = self.tally, self._writer
+        windows = 0
         for c in commits:
-            _, t_recv, t_send, cpu_recv = c.came
-            latency = now - t_recv if now > t_recv else 0
+            came = c.came
+            latency = now - came.t_recv if now > came.t_recv else 0
             worst = latency if latency > worst else worst
-            flags = c.flags
-            stats.window.add(latency)
+            more = 0
             if latency > deadline:
-                flags |= _LATE
-                stats.late += 1
-                if min(cpu_now - cpu_recv, latency - stolen) <= deadline:
-                    flags |= _PREEMPTED
-                    stats.preempted += 1
-            if flags & _UNUSUAL:
-                stats.infeasible += bool(flags & _INFEASIBLE)
-                stats.erased += bool(flags & _ERASED)
-            parts += (
-                _RECORD.pack(
-                    c.window,
-                    c.first_round,
-                    t_send,
-                    latency if latency < _U32 else _U32,
-                    c.count,
-                    math.nan,
-                    flags,
-                    c.tier,
-                ),
-                c.frame.tobytes(),
-                c.seam.tobytes(),
-                self._pad,
-            )
-        stats.windows += len(commits)
-        self._next_window = c.window + 1
+                more = _LATE
+                if min(cpu_now - came.cpu_recv, latency - stolen) <= deadline:
+                    more |= _PREEMPTED
+            if isinstance(c, Committed):
+                n = 1
+                infeasible, erased = int(c.flags & _INFEASIBLE != 0), int(c.flags & _ERASED != 0)
+                parts.append(writer.one(c, latency, more))
+            else:
+                n = len(c.flags)
+                infeasible, erased = c.tell(_INFEASIBLE), c.tell(_ERASED)
+                parts.append(writer.several(c, latency, more))
+            windows += n
+            late += n if more else 0
+            preempted += n if more & _PREEMPTED else 0
+            if infeasible or erased:
+                stats.infeasible += infeasible
+                stats.erased += erased
+            stats.window.add(latency, n)
+            stats.overhead.add(latency - c.took if latency > c.took else 0, n)
+            tally.window.add(latency, n)
+        stats.answered(self.terms.tier, windows, late, preempted)
+        tally.answered(windows, late, preempted)
+        self._next_window = c.window + n
         header = Commit(
             self.handle,
             self.epoch,
-            len(commits),
+            windows,
             self.decoder.credit_until,
             self.decoder.retain_from,
             self.cursor,
         )
-        return encode(header), b"".join(parts), worst
+        return encode(header), b"".join(parts), windows, worst
 
     def refresh_cursor(self) -> None:
         """Seal the state behind the last commit taken."""

@@ -1,36 +1,84 @@
-"""Counters and histograms of a lane: fixed memory, cheap to add to, mergeable."""
+"""Counters and histograms of a lane: fixed memory, cheap to add to, mergeable.
+
+Every number is an aligned 64-bit word with one writer, so another process may read it at any
+time. The words lie in the arena (`qdec.arena`) where a supervisor gave the lane a slot, and in
+private memory otherwise; who counts does not notice.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+import ctypes
+import mmap
+from array import array
+from typing import Any, Self, TypeAlias
 
-_SUB_BITS = 3  # eight buckets per factor of two: at most 12 % wide
-_BUCKETS = 64 << _SUB_BITS
+from qdec.match import Tier
+
+_WORD = ctypes.c_uint64
+_Memory: TypeAlias = "mmap.mmap | bytearray | array[int]"
+# Streams with counters of their own that one slot can hold; the lane's totals have them all.
+MAX_NAMED = 1024
+# Tier numbers that windows are counted by. Room for more than there are: the layout stays.
+_MAX_TIER = 16
+NAME_BYTES = 64
+
+# What became of a window: exactly one of these. Preempted ones missed their deadline, too, but
+# would have kept it had the operating system not run something else meanwhile.
+OUTCOMES = ("in_time", "late", "preempted")
+IN_TIME, LATE, PREEMPTED = range(len(OUTCOMES))
 
 
-class Histogram:
-    """Durations in ns, in logarithmic buckets."""
+class _Durations:
+    """Durations in ns in logarithmic buckets: the sum of all, then the buckets."""
 
-    __slots__ = ("counts", "total_ns")
+    SUB_BITS: int
+    WORDS: int
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self.counts = [0] * _BUCKETS
-        self.total_ns = 0
+    __slots__ = ("_words",)
+
+    def __init__(self, words: ctypes.Array[ctypes.c_uint64] | None = None) -> None:
+        """Count in these words, or in private ones."""
+        self._words: Any = (_WORD * self.WORDS)() if words is None else words
+
+    @property
+    def total_ns(self) -> int:
+        """Sum of all durations."""
+        return int(self._words[0])
+
+    @property
+    def counts(self) -> list[int]:
+        """Durations in each bucket."""
+        return list(self._words[1:])
+
+    @property
+    def count(self) -> int:
+        """Durations counted."""
+        return sum(self.counts)
+
+    @property
+    def octaves(self) -> list[int]:
+        """Durations from 2^i to just under 2^(i+1) ns, for i from 0 to 63."""
+        counts, step = self.counts, 1 << self.SUB_BITS
+        return [sum(counts[i : i + step]) for i in range(0, len(counts), step)]
+
+
+class Histogram(_Durations):
+    """Durations in ns; eight buckets per factor of two: at most 12 % wide."""
+
+    SUB_BITS = 3
+    BUCKETS = 64 << SUB_BITS
+    WORDS = 1 + BUCKETS
+
+    __slots__ = ()
 
     def add(self, ns: int, times: int = 1) -> None:
         """Count a duration."""
         if ns < 16:
             ns = 16
         top = ns.bit_length() - 1
-        self.counts[(top << _SUB_BITS) | ((ns >> (top - _SUB_BITS)) & 7)] += times
-        self.total_ns += ns * times
-
-    @property
-    def count(self) -> int:
-        """Durations counted."""
-        return sum(self.counts)
+        words = self._words
+        words[1 + ((top << 3) | ((ns >> (top - 3)) & 7))] += times
+        words[0] += ns * times
 
     def quantile(self, q: float) -> float:
         """Upper end, in ns, of the bucket that holds quantile `q`; NaN if empty."""
@@ -39,6 +87,21 @@ class Histogram:
     def sparse(self) -> dict[str, int]:
         """Non-empty buckets, for STATUS_REPLY (msgpack map keys are strings)."""
         return {str(i): n for i, n in enumerate(self.counts) if n}
+
+
+class Octaves(_Durations):
+    """Durations in ns; one bucket per factor of two: an eighth of the memory, for many streams."""
+
+    SUB_BITS = 0
+    WORDS = 1 + 64
+
+    __slots__ = ()
+
+    def add(self, ns: int, times: int = 1) -> None:
+        """Count a duration."""
+        words = self._words
+        words[ns.bit_length() or 1] += times
+        words[0] += ns * times
 
 
 def quantile(counts: list[int], q: float) -> float:
@@ -57,68 +120,238 @@ def quantile(counts: list[int], q: float) -> float:
 
 def bucket_end(index: int) -> float:
     """Upper end of a bucket, in ns."""
-    top, sub = index >> _SUB_BITS, index & 7
+    top, sub = index >> Histogram.SUB_BITS, index & 7
     return float((8 + sub + 1) << top) / 8
 
 
 def dense(sparse: dict[str, int]) -> list[int]:
     """Inverse of `Histogram.sparse`."""
-    counts = [0] * _BUCKETS
+    counts = [0] * Histogram.BUCKETS
     for index, n in sparse.items():
         counts[int(index)] = n
     return counts
 
 
-@dataclass(slots=True)
-class LaneStats:
+class _Words(ctypes.Structure):
+    """Named words; `ctypes` makes ``stats.rounds += 1`` a load and a store without a call."""
+
+    @classmethod
+    def at(cls, memory: _Memory, offset: int = 0) -> Self:
+        """The words that lie at `offset` bytes of writable memory."""
+        self = cls.from_buffer(memory, offset)
+        self._attach()
+        return self
+
+    def __init__(self, **values: int) -> None:
+        """Begin with these values and zeros, in private memory."""
+        super().__init__(**values)
+        self._attach()
+
+    def _attach(self) -> None:
+        """Make what is reached through objects once, not at each access."""
+
+
+class LaneStats(_Words):
     """What a lane counts.
 
     Attributes:
         turns: turns of its loop.
-        messages, bytes_in: received.
+        messages, bytes_in, bytes_out: received and sent.
         rounds: accepted.
-        windows: answered.
-        late: of those, later than their deadline.
-        preempted: of the late, those that would have been in time had the operating system not
-            run something else meanwhile.
-        infeasible: of those, with a syndrome that nothing explains.
-        erased: of those, decoded with lost bits.
+        infeasible: windows answered with a syndrome that nothing explains.
+        erased: windows decoded with lost bits.
         errors: ERROR messages sent.
         gaps, duplicates: frames out of order.
         rounds_erased: rounds given up as lost after a gap.
         unroutable: messages to peers that had gone.
         opened, closed: streams.
+        open_streams, backlog_rounds, credits_rounds: as they were a moment ago.
+        named: streams that the slot has counters for.
         queue: received -> decoding starts.
         decode: a batch, divided by its windows.
         answer: decoded -> encoded.
         window: received -> encoded.
+        overhead: the same, without the decoder's call.
     """
 
-    turns: int = 0
-    messages: int = 0
-    bytes_in: int = 0
-    rounds: int = 0
-    windows: int = 0
-    late: int = 0
-    preempted: int = 0
-    infeasible: int = 0
-    erased: int = 0
-    errors: int = 0
-    gaps: int = 0
-    duplicates: int = 0
-    rounds_erased: int = 0
-    unroutable: int = 0
-    opened: int = 0
-    closed: int = 0
-    queue: Histogram = field(default_factory=Histogram)
-    decode: Histogram = field(default_factory=Histogram)
-    answer: Histogram = field(default_factory=Histogram)
-    window: Histogram = field(default_factory=Histogram)
+    COUNTERS = (
+        "turns",
+        "messages",
+        "bytes_in",
+        "bytes_out",
+        "rounds",
+        "infeasible",
+        "erased",
+        "errors",
+        "gaps",
+        "duplicates",
+        "rounds_erased",
+        "unroutable",
+        "opened",
+        "closed",
+    )
+    GAUGES = ("open_streams", "backlog_rounds", "credits_rounds")
+    STAGES = ("queue", "decode", "answer", "window", "overhead")
+
+    turns: int
+    messages: int
+    bytes_in: int
+    bytes_out: int
+    rounds: int
+    infeasible: int
+    erased: int
+    errors: int
+    gaps: int
+    duplicates: int
+    rounds_erased: int
+    unroutable: int
+    opened: int
+    closed: int
+    open_streams: int
+    backlog_rounds: int
+    credits_rounds: int
+    named: int
+
+    _fields_ = (
+        *((name, _WORD) for name in (*COUNTERS, *GAUGES, "named")),
+        ("answered_words", _WORD * (_MAX_TIER * len(OUTCOMES))),
+        *((f"{stage}_words", _WORD * Histogram.WORDS) for stage in STAGES),
+    )
+
+    def _attach(self) -> None:
+        self._answered: Any = self.answered_words
+        self.queue = Histogram(self.queue_words)
+        self.decode = Histogram(self.decode_words)
+        self.answer = Histogram(self.answer_words)
+        self.window = Histogram(self.window_words)
+        self.overhead = Histogram(self.overhead_words)
+
+    def answered(self, tier: int, windows: int, late: int = 0, preempted: int = 0) -> None:
+        """Count windows that a tier answered; the late are some of them, the preempted of those."""
+        answered, first = self._answered, 3 * int(tier)
+        answered[first + IN_TIME] += windows - late
+        if late:
+            answered[first + LATE] += late - preempted
+            answered[first + PREEMPTED] += preempted
+
+    def answers(self, tier: Tier) -> list[int]:
+        """Windows that a tier answered, one number per outcome."""
+        return list(self._answered[tier * 3 : tier * 3 + 3])
+
+    @property
+    def windows(self) -> int:
+        """Windows answered."""
+        return int(sum(self._answered))
+
+    @property
+    def late(self) -> int:
+        """Windows answered later than their deadline, for whatever reason."""
+        return int(sum(self._answered[LATE::3])) + self.preempted
+
+    @property
+    def preempted(self) -> int:
+        """Of the late, those that were in time but for the operating system."""
+        return int(sum(self._answered[PREEMPTED::3]))
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, msgpack- and JSON-able."""
-        out: dict[str, Any] = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            out[f.name] = value.sparse() if isinstance(value, Histogram) else value
-        return out
+        """What STATUS_REPLY says: everything counted, msgpack- and JSON-able."""
+        counted = {name: getattr(self, name) for name in self.COUNTERS}
+        windows = {name: getattr(self, name) for name in ("windows", "late", "preempted")}
+        stages = {name: getattr(self, name).sparse() for name in self.STAGES}
+        return {**counted, **windows, **stages}
+
+
+class StreamStats(_Words):
+    """What is counted for one stream.
+
+    Attributes:
+        rounds: accepted.
+        rounds_erased: rounds given up as lost after a gap.
+        in_time, late, preempted: windows answered; see `OUTCOMES`.
+        open, backlog_rounds, credits_rounds: as they were a moment ago.
+        window: received -> encoded.
+        overhead: the same, without the decoder's call.
+    """
+
+    COUNTERS = ("rounds", "rounds_erased", *OUTCOMES)
+    GAUGES = ("open", "backlog_rounds", "credits_rounds")
+
+    name_bytes: bytes
+    rounds: int
+    rounds_erased: int
+    in_time: int
+    late: int
+    preempted: int
+    open: int
+    backlog_rounds: int
+    credits_rounds: int
+
+    _fields_ = (
+        ("name_bytes", ctypes.c_char * NAME_BYTES),
+        *((name, _WORD) for name in (*COUNTERS, *GAUGES)),
+        ("window_words", _WORD * Octaves.WORDS),
+    )
+
+    def _attach(self) -> None:
+        self.window = Octaves(self.window_words)
+
+    @property
+    def name(self) -> str:
+        """The stream's name; empty if it has none here."""
+        return self.name_bytes.decode("ascii", "replace")
+
+    def answered(self, windows: int, late: int = 0, preempted: int = 0) -> None:
+        """Count windows; the late are some of them, the preempted some of those."""
+        self.in_time += windows - late
+        if late:
+            self.late += late - preempted
+            self.preempted += preempted
+
+    def show(self, *, is_open: bool, backlog: int = 0, credit: int = 0) -> None:
+        """Set the gauges."""
+        self.open = is_open
+        self.backlog_rounds = backlog
+        self.credits_rounds = credit
+
+
+class Slot:
+    """All that one lane process counts: the lane's words, then those of streams by name.
+
+    One process at a time writes to a slot. The next one goes on where the last one was killed, so
+    that counters never fall.
+
+    Attributes:
+        lane: the lane's totals.
+    """
+
+    BYTES = ctypes.sizeof(LaneStats) + MAX_NAMED * ctypes.sizeof(StreamStats)
+
+    def __init__(self, memory: _Memory | None = None) -> None:
+        """Count in the first `BYTES` of this memory, or in private memory."""
+        self._memory = bytearray(self.BYTES) if memory is None else memory
+        self.lane = LaneStats.at(self._memory)
+        self._streams = {one.name: one for one in map(self._stream_at, range(self.lane.named))}
+        for one in (self.lane, *self._streams.values()):
+            for name in one.GAUGES:  # whoever set them is gone
+                setattr(one, name, 0)
+
+    def stream(self, name: str) -> StreamStats:
+        """The counters of a stream, which lie in the slot as long as there is room."""
+        found = self._streams.get(name)
+        if found is None:
+            index = self.lane.named
+            if index == MAX_NAMED:
+                return StreamStats()
+            found = self._stream_at(index)
+            found.name_bytes = name.encode("ascii")
+            self.lane.named = index + 1  # a reader sees the name with it
+            self._streams[name] = found
+        return found
+
+    def _stream_at(self, index: int) -> StreamStats:
+        return StreamStats.at(self._memory, stream_offset(index))
+
+
+def stream_offset(index: int) -> int:
+    """Where in a slot a stream's words begin."""
+    return ctypes.sizeof(LaneStats) + index * ctypes.sizeof(StreamStats)

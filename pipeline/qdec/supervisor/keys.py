@@ -24,13 +24,18 @@ def _make(path: Path) -> None:
     fresh.unlink()
 
 
+def key_path(state_dir: Path) -> Path:
+    """Where the key lies."""
+    return state_dir / "cursor.key"
+
+
 def cursor_key(state_dir: Path) -> bytes:
     """Read the key, or make it (0600) the first time.
 
     Raises:
         ConfigError: the directory cannot be used, or the file is not a key of ours.
     """
-    path = state_dir / "cursor.key"
+    path = key_path(state_dir)
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():

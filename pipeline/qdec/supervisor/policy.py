@@ -1,13 +1,14 @@
-"""Who should be running: a pure state machine over children and lanes.
+"""Who should be running: a pure state machine over a table of processes.
 
 Events come in (`warmed`, `serving`, `beat`, `exited`); `decide` says what to do now. A child warms
-up first (imports, compiled codes) and only then gets a lane, so a spare child takes a dead lane's
+up first (imports, compiled codes) and only then gets a post, so a spare child takes a dead one's
 place in milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +18,32 @@ _BACKOFF_MAX_S = 10.0
 _WARM_UP_S = 600.0
 # A child that lived this long did not die of its own start.
 _HEALTHY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One line of the table of processes.
+
+    Attributes:
+        name: what it is.
+        module: what its processes run.
+        posts: places to fill, counted from 0.
+        spares: warm children beyond them.
+        vital: the service is not ready without it; who dies at a post is replaced at once, since
+            streams wait for it. Others wait out a back-off until one has lived for a while.
+        trusted: is given secrets, and counts in the arena; others may only read there.
+        nice: how far its processes stand back where processors are few.
+        last: drains when all others are gone.
+    """
+
+    name: str
+    module: str
+    posts: int = 1
+    spares: int = 0
+    vital: bool = False
+    trusted: bool = False
+    nice: int = 0
+    last: bool = False
 
 
 class Stage(Enum):
@@ -34,9 +61,10 @@ class Child:
     """What is known about one child process; `since` is when its stage began."""
 
     id: int
+    role: Role
     born: float
     stage: Stage = Stage.WARMING
-    lane: int | None = None
+    post: int | None = None
     last_beat: float = 0.0
     since: float = 0.0
 
@@ -45,13 +73,15 @@ class Child:
 class Spawn:
     """Start a child that warms up."""
 
+    role: Role
+
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Have a warm child serve a lane."""
+    """Have a warm child serve at a post."""
 
     child: int
-    lane: int
+    post: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +102,35 @@ class Drain:
 Action = Spawn | Assign | Kill | Drain
 
 
+@dataclass(slots=True)
+class _Backoff:
+    """How long to wait before the next child of a role, after some that came to nothing."""
+
+    wait_s: float = 0.0
+    until: float = 0.0
+
+    def longer(self, now: float) -> None:
+        self.wait_s = min(_BACKOFF_MAX_S, max(_BACKOFF_FIRST_S, 2 * self.wait_s))
+        self.until = now + self.wait_s
+
+
 class Policy:
-    """Keeps `lanes` lanes served and `spares` children warm.
+    """Keeps the posts of every role served, and its spares warm.
 
     Attributes:
-        restarts: serving children that died and were not asked to.
+        table: the roles, by distinct names; replace it to change what should run.
+        restarts: children that died while serving and were not asked to, by (role, post).
     """
 
-    def __init__(self, lanes: int, spares: int, stall_s: float, drain_s: float = 10.0) -> None:
+    def __init__(self, table: Sequence[Role], stall_s: float, drain_s: float = 10.0) -> None:
         """Nothing runs yet."""
+        self.table = tuple(table)
+        self.restarts: Counter[tuple[str, int]] = Counter()
         self._drain_s = drain_s
-        self.lanes = lanes
-        self.spares = spares
-        self.restarts = 0
         self._stall_s = stall_s
         self._children: dict[int, Child] = {}
         self._next_id = 1
-        self._backoff_s = 0.0
-        self._spawn_after = 0.0
+        self._backoffs: dict[str, _Backoff] = {}
         self._stopping = False
 
     @property
@@ -97,11 +138,23 @@ class Policy:
         """Everything that runs."""
         return tuple(self._children.values())
 
+    def child(self, id_: int) -> Child:
+        """One of `children`."""
+        return self._children[id_]
+
+    def served(self, role: str) -> set[int]:
+        """Posts of a role at which a child serves."""
+        return {
+            child.post
+            for child in self._children.values()
+            if child.role.name == role and child.stage is Stage.SERVING and child.post is not None
+        }
+
     @property
     def ready(self) -> bool:
-        """Every lane is served."""
-        return {c.lane for c in self._children.values() if c.stage is Stage.SERVING} >= set(
-            range(self.lanes)
+        """Every post of the vital roles is served."""
+        return all(
+            self.served(role.name) >= set(range(role.posts)) for role in self.table if role.vital
         )
 
     @property
@@ -109,9 +162,9 @@ class Policy:
         """Stopping was asked for, and nothing runs any more."""
         return self._stopping and not self._children
 
-    def spawned(self, now: float) -> int:
+    def spawned(self, role: Role, now: float) -> int:
         """A `Spawn` was carried out; the new child's id."""
-        child = Child(self._next_id, now, since=now, last_beat=now)
+        child = Child(self._next_id, role, now, since=now, last_beat=now)
         self._next_id += 1
         self._children[child.id] = child
         return child.id
@@ -124,7 +177,7 @@ class Policy:
         one.last_beat = one.since = now
 
     def serving(self, child: int, now: float) -> None:
-        """A child has bound its lane's endpoints."""
+        """A child has bound its post's endpoints."""
         one = self._children[child]
         if one.stage is Stage.STARTING:
             one.stage = Stage.SERVING
@@ -139,32 +192,38 @@ class Policy:
         one = self._children.pop(child, None)
         if one is None or self._stopping or one.stage is Stage.DRAINING:
             return
-        if one.stage is Stage.SERVING:
-            self.restarts += 1
-        if one.stage is Stage.SERVING and now - one.born >= _HEALTHY_S:
-            self._backoff_s = 0.0
-        elif one.stage is not Stage.SERVING:
-            # It never came to serve: starting another at once would spin.
-            self._backoff_s = min(_BACKOFF_MAX_S, max(_BACKOFF_FIRST_S, 2 * self._backoff_s))
-            self._spawn_after = now + self._backoff_s
+        served = one.stage is Stage.SERVING
+        if served and one.post is not None:
+            self.restarts[one.role.name, one.post] += 1
+        if served and now - one.born >= _HEALTHY_S:
+            self._backoff(one.role).wait_s = 0.0
+        elif not (served and one.role.vital):
+            # Starting another at once would spin.
+            self._backoff(one.role).longer(now)
 
-    def retire(self, lane: int, now: float) -> list[int]:
-        """A lane's configuration changed or is gone: its child drains, another takes over.
+    def _backoff(self, role: Role) -> _Backoff:
+        return self._backoffs.setdefault(role.name, _Backoff())
+
+    def retire(self, role: str, post: int, now: float) -> list[int]:
+        """A post's configuration changed or is gone: its child drains, another takes over.
 
         Returns:
             The children to tell.
         """
-        serving = (Stage.STARTING, Stage.SERVING)
-        return self._drain(now, lambda c: c.lane == lane and c.stage in serving)
+        at_post = (Stage.STARTING, Stage.SERVING)
+        return self._drain(
+            now, lambda c: c.role.name == role and c.post == post and c.stage in at_post
+        )
 
-    def retire_spares(self, now: float) -> list[int]:
-        """Spares are warm for codes of the past: others take their place. Returns whom to tell."""
-        return self._drain(now, lambda c: c.stage in (Stage.WARMING, Stage.SPARE))
+    def retire_spares(self, role: str, now: float) -> list[int]:
+        """Spares are warm for a past configuration: others replace them. Returns whom to tell."""
+        warm = (Stage.WARMING, Stage.SPARE)
+        return self._drain(now, lambda c: c.role.name == role and c.stage in warm)
 
     def _drain(self, now: float, whom: Callable[[Child], bool]) -> list[int]:
         found = [child for child in self._children.values() if whom(child)]
         for child in found:
-            child.stage, child.lane, child.since = Stage.DRAINING, None, now
+            child.stage, child.post, child.since = Stage.DRAINING, None, now
         return [child.id for child in found]
 
     def stop(self) -> None:
@@ -180,15 +239,23 @@ class Policy:
             if reason := self._hangs(child, now):
                 actions.append(Kill(child.id, reason))
                 child.last_beat = child.since = now  # once is enough
-        served = {c.lane for c in self._children.values() if c.lane is not None}
-        unserved = [lane for lane in range(self.lanes) if lane not in served]
-        for child in self._children.values():
-            if unserved and child.stage is Stage.SPARE:
-                child.stage, child.lane, child.last_beat = Stage.STARTING, unserved.pop(0), now
-                actions.append(Assign(child.id, child.lane))
-        coming = sum(c.stage in (Stage.WARMING, Stage.SPARE) for c in self._children.values())
-        if now >= self._spawn_after:
-            actions.extend(Spawn() for _ in range(len(unserved) + self.spares - coming))
+        for role in self.table:
+            actions.extend(self._fill(role, now))
+        return actions
+
+    def _fill(self, role: Role, now: float) -> list[Action]:
+        """Give free posts to warm children, and start those that are missing."""
+        actions: list[Action] = []
+        mine = [c for c in self._children.values() if c.role.name == role.name]
+        taken = {c.post for c in mine if c.post is not None}
+        free = [post for post in range(role.posts) if post not in taken]
+        for child in mine:
+            if free and child.stage is Stage.SPARE:
+                child.stage, child.post, child.last_beat = Stage.STARTING, free.pop(0), now
+                actions.append(Assign(child.id, child.post))
+        coming = sum(c.stage in (Stage.WARMING, Stage.SPARE) for c in mine)
+        if now >= self._backoff(role).until:
+            actions.extend(Spawn(role) for _ in range(len(free) + role.spares - coming))
         return actions
 
     def _hangs(self, child: Child, now: float) -> str:
@@ -202,9 +269,8 @@ class Policy:
         return f"its loop has not turned for {self._stall_s} s" if stalled else ""
 
     def _stop_actions(self) -> list[Action]:
-        actions: list[Action] = []
-        for child in self._children.values():
-            if child.stage is not Stage.DRAINING:
-                child.stage = Stage.DRAINING
-                actions.append(Drain(child.id))
-        return actions
+        first = [child for child in self._children.values() if not child.role.last]
+        whom = [c for c in first or self._children.values() if c.stage is not Stage.DRAINING]
+        for child in whom:
+            child.stage = Stage.DRAINING
+        return [Drain(child.id) for child in whom]

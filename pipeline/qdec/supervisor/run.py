@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdec.arena import Arena
 from qdec.config import Config, load_config
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.supervisor.keys import cursor_key
 from qdec.supervisor.notify import notify, watchdog_interval_s
-from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Spawn
+from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Role, Spawn
+from qdec.supervisor.slots import Slots
+from qdec.supervisor.table import GATEWAY, LANE, changed_posts, process_table
 
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
@@ -46,12 +49,11 @@ class Supervisor:
         self._config = config
         self._path = config_path
         self._key = cursor_key(config.service.state_dir)
-        self._policy = Policy(
-            len(config.lane),
-            config.service.spare_lanes,
-            config.service.stall_s,
-            config.service.drain_s,
-        )
+        self._arena = Arena.create()
+        self._arena_reader = self._arena.reader()
+        self._head = self._arena.write_head()
+        self._slots = Slots(self._head)
+        self._policy = Policy(process_table(config), config.service.stall_s, config.service.drain_s)
         self._processes: dict[int, _Process] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
@@ -61,6 +63,7 @@ class Supervisor:
         self._next_watchdog = 0.0
         self._candidate = config
         self._checking: subprocess.Popen[bytes] | None = None
+        self._shown = 0
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status.
@@ -82,6 +85,7 @@ class Supervisor:
                 self._flush()
                 self._obey_signals()
                 self._finish_reload()
+                self._show()
                 self._report()
                 self._enforce_drain()
         finally:
@@ -100,42 +104,48 @@ class Supervisor:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case Spawn():
-                self._spawn()
-            case Assign(child, lane):
-                log.info("child %d serves lane %d", child, lane)
-                self._tell(child, "serve", lane=lane, config=self._config_json())
+            case Spawn(role):
+                self._spawn(role)
+            case Assign(child, post):
+                self._assign(child, post)
             case Kill(child, reason):
                 log.error("killing child %d: %s", child, reason)
                 self._processes[child].popen.kill()
             case Drain(child):
                 self._tell(child, "drain", seconds=self._config.service.drain_s)
 
-    def _spawn(self) -> None:
+    def _assign(self, child: int, post: int) -> None:
+        role = self._policy.child(child).role
+        log.info("child %d serves %s %d", child, role.name, post)
+        slot = self._slots.take(post, child) if role.name == LANE else None
+        self._tell(child, "serve", post=post, slot=slot, config=self._config_json())
+
+    def _spawn(self, role: Role) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        arena = self._arena.fd if role.trusted else self._arena_reader
         popen = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "qdec.lane.process",
+                role.module,
                 f"--control-fd={theirs.fileno()}",
+                f"--arena-fd={arena}",
                 f"--parent={os.getpid()}",
             ],
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), arena],
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
-        child = self._policy.spawned(time.monotonic())
+        if role.nice:
+            with contextlib.suppress(OSError):  # gone already
+                os.setpriority(os.PRIO_PROCESS, popen.pid, role.nice)
+        child = self._policy.spawned(role, time.monotonic())
         self._processes[child] = _Process(popen, Channel(ours))
         self._selector.register(ours, selectors.EVENT_READ, data=child)
-        self._tell(
-            child,
-            "warm",
-            config=self._config_json(),
-            key=self._key.hex(),
-            strict=not self._announced,
-        )
-        log.info("child %d started, pid %d", child, popen.pid)
+        secrets = {"key": self._key.hex()} if role.trusted else {}
+        strict = not self._announced
+        self._tell(child, "warm", config=self._config_json(), strict=strict, **secrets)
+        log.info("child %d started for %s, pid %d", child, role.name, popen.pid)
 
     def _tell(self, child: int, op: str, **fields: Any) -> None:
         # A child that is already gone is noticed when it is reaped.
@@ -179,7 +189,8 @@ class Supervisor:
                 self._policy.beat(child, now)
             case "failed":
                 log.error("child %d: %s", child, message["message"])
-                if not self._announced and self._failure is None:
+                vital = self._policy.child(child).role.vital
+                if vital and not self._announced and self._failure is None:
                     self._failure = message["message"]
                     self._policy.stop()
             case "drained":
@@ -200,7 +211,21 @@ class Supervisor:
         status = process.popen.returncode
         if status:
             log.warning("child %d (pid %d) ended: %s", child, process.popen.pid, _ending(status))
+        self._slots.release(child)
         self._policy.exited(child, time.monotonic())
+
+    def _show(self) -> None:
+        """Write into the arena's head what the supervisor knows of lanes."""
+        head = self._head
+        served = self._policy.served(LANE)
+        for lane in range(max(len(self._config.lane), self._shown)):
+            up = lane in served
+            if up and not head.up[lane]:
+                head.up_since_ns[lane] = time.time_ns()
+            head.up[lane] = up
+            head.restarts[lane] = self._policy.restarts[LANE, lane]
+        self._shown = len(self._config.lane)
+        head.gateway_restarts = self._policy.restarts[GATEWAY, 0]
 
     # -- signals -------------------------------------------------------------------------------
 
@@ -275,16 +300,17 @@ class Supervisor:
 
     def _adopt(self, new: Config) -> None:
         now = time.monotonic()
-        for lane in changed_lanes(self._config, new):
-            log.info("lane %d has a new configuration: draining it", lane)
-            for child in self._policy.retire(lane, now):
+        for role, post in changed_posts(self._config, new):
+            log.info("%s %d has a new configuration: draining it", role, post)
+            for child in self._policy.retire(role, post, now):
                 self._tell(child, "drain", seconds=new.service.drain_s)
-        if new.stream != self._config.stream:
-            for child in self._policy.retire_spares(now):
+        stale = [LANE] if new.stream != self._config.stream else []
+        stale += [GATEWAY] if new.gateway != self._config.gateway else []
+        for role in stale:
+            for child in self._policy.retire_spares(role, now):
                 self._tell(child, "drain", seconds=0)
         self._config = new
-        self._policy.lanes = len(new.lane)
-        self._policy.spares = new.service.spare_lanes
+        self._policy.table = process_table(new)
         for one in self._policy.children:
             self._tell(one.id, "configure", config=self._config_json())
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
@@ -301,17 +327,6 @@ class Supervisor:
         if interval and self._policy.ready and now >= self._next_watchdog:
             self._next_watchdog = now + interval
             notify("WATCHDOG=1")
-
-
-def changed_lanes(old: Config, new: Config) -> list[int]:
-    """Lanes whose process cannot go on under the new configuration."""
-    return [
-        i
-        for i, lane in enumerate(old.lane)
-        if i >= len(new.lane)
-        or lane.endpoints != new.lane[i].endpoints
-        or lane.cpu != new.lane[i].cpu
-    ]
 
 
 def _ending(status: int) -> str:

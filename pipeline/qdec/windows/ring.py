@@ -50,6 +50,10 @@ class RoundRing:
                 self._rows[start : start + mirrored] = part[:mirrored]
             done += n
 
+    def contiguous(self, first_round: int) -> int:
+        """How many rounds from one on `view` could show at once, beyond a window."""
+        return self.capacity - first_round % self.capacity
+
     def view(self, first_round: int, count: int) -> Bytes:
         """``(count, record_bytes)`` view of rounds that have been written, count <= window."""
         at = first_round % self.capacity

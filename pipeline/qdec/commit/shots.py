@@ -1,0 +1,245 @@
+"""One stream of shots that are each one window: many shots are one step, not many.
+
+Does what `StreamDecoder` does for such a stream, but in columns: a frame of 64 shots is checked,
+decoded and committed as arrays. Commits end where shots end, so nothing but the number of the next
+shot has to be remembered between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdec.bits import Bytes
+from qdec.commit.bank import WindowBank
+from qdec.commit.batch import Job, count_events
+from qdec.commit.cost import CostModel
+from qdec.commit.erasures import erasures_of
+from qdec.commit.flags import Flag
+from qdec.commit.marks import Mark, Marks
+from qdec.commit.stream import StreamState
+from qdec.errors import WireCode, WireError
+from qdec.ingest import Intake, LossLog, ShotPosition
+from qdec.match import Answers, Tier
+from qdec.windows.cut import answer_bytes
+from qdec.windows.geometry import window_at
+from qdec.windows.ring import RoundRing
+
+# Shots per job: calls of the decoder are amortised from some tens on.
+_MAX_SHOTS = 64
+
+
+@dataclass(slots=True)
+class CommittedShots:
+    """The answers to consecutive shots whose last rounds came in the same frame.
+
+    Attributes:
+        window: number of the first one's window in the stream.
+        first_round: stream round at which it starts.
+        count: rounds of each.
+        tier: what answered.
+        flags: ``(n,)`` uint16, bits of `Flag`.
+        frames: ``(n, frame_bytes)`` uint8: observables flipped in each shot.
+        came: when they came.
+        took: ns of the decoder's call that answered them.
+    """
+
+    window: int
+    first_round: int
+    count: int
+    tier: Tier
+    flags: NDArray[np.uint16]
+    frames: Bytes
+    came: Mark
+    took: int
+
+    def tell(self, flags: int) -> int:
+        """How many of the shots have any of these flags."""
+        return int(np.count_nonzero(self.flags & flags))
+
+
+class ShotDecoder:
+    """Shots of one length, each decoded whole; the interface of `StreamDecoder`."""
+
+    def __init__(
+        self,
+        bank: WindowBank,
+        *,
+        length: int,
+        ring_rounds: int,
+        raw: bool = False,
+        state: StreamState | None = None,
+        flags: int = 0,
+    ) -> None:
+        """Start a stream, or go on from a state; see `StreamDecoder`.
+
+        Raises:
+            WireError: BAD_CURSOR if the state lies within a shot.
+        """
+        code = bank.code
+        state = state or StreamState()
+        if state.start:
+            raise WireError(WireCode.BAD_CURSOR, "the cursor lies within a shot")
+        self._bank = bank
+        self._space = code.spacetime
+        self._length = length
+        self._window = window_at(bank.geometry, 0, length)
+        self._flags = flags | int(Flag.SHOT_END)
+        self._frame_bytes, self._seam_bytes = answer_bytes(code.spacetime)
+        self._ring = RoundRing(ring_rounds, length, code.layout.record_bytes)
+        self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
+        self._losses = LossLog(ring_rounds, self.intake.record_bytes)
+        self._sweeps_lost: set[int] = set()
+        self._marks = Marks()
+        self._done: dict[int, CommittedShots] = {}
+        self._next_window = state.window
+        self.cost = CostModel()
+        self.received = self._taken = self.retain_from = state.base
+
+    @property
+    def state(self) -> StreamState:
+        """The state behind the last commit that was taken."""
+        return StreamState(window=self._next_window, base=self.retain_from)
+
+    @property
+    def credit_until(self) -> int:
+        """Stream round up to which (exclusive) rounds may be sent."""
+        return self.retain_from + self._ring.capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held for rounds."""
+        return self._ring.nbytes + self.intake.nbytes + self._losses.nbytes
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of one window's answer: frame, then seam."""
+        return self._frame_bytes + self._seam_bytes
+
+    def push(
+        self,
+        records: Bytes,
+        *,
+        t_recv: int,
+        t_send: int,
+        cpu_recv: int = 0,
+        last: bool = False,
+        lost: Bytes | None = None,
+    ) -> None:
+        """Take the stream's next rounds; see `StreamDecoder.push`.
+
+        Raises:
+            WireError: BAD_BITS or BAD_LENGTH; the stream is as it was before.
+        """
+        n = len(records)
+        base = self._shot_of(self.received)
+        start = self.received - base
+        if last and (start + n) % self._length:
+            raise WireError(
+                WireCode.BAD_LENGTH,
+                f"'last' at round {start + n} of a shot of {self._length} rounds",
+            )
+        detectors = None
+        if not start and not n % self._length:
+            detectors = self.intake.accept_shots(records, self._length)
+        if detectors is None:
+            detectors = self._accept(records, base, start)
+        self._ring.write(self.received, detectors)
+        if lost is not None:
+            self._note_losses(lost, base, start)
+        self.received += n
+        self._marks.add(Mark(self.received, t_recv, t_send, cpu_recv))
+
+    def _shot_of(self, round_: int) -> int:
+        """The stream round at which a round's shot starts. (What is retained starts with one.)"""
+        return round_ - (round_ - self.retain_from) % self._length
+
+    def _accept(self, records: Bytes, base: int, start: int) -> Bytes:
+        """Rounds that are not just whole shots."""
+        positions = []
+        left = len(records)
+        while left:
+            n = min(left, self._length - start)
+            positions.append(ShotPosition(base, start, n, self._length))
+            base, start, left = base + self._length, 0, left - n
+        detectors = self.intake.accept(records, positions)
+        for position in positions:
+            if position.start + position.count == self._length:
+                self.intake.forget(position.base)
+        return detectors
+
+    def _note_losses(self, lost: Bytes, base: int, start: int) -> None:
+        self._losses.note(self.received, lost)
+        for first in range(-start % self._length, len(lost), self._length):
+            if self.intake.lacks_sweep_bits(lost[first]):
+                self._sweeps_lost.add(self.received + first)
+
+    def ready(self, limit: int) -> int:
+        """How many shots are ready, counted up to `limit`."""
+        return min(limit, (self.received - self._taken) // self._length)
+
+    def first_ready(self) -> tuple[Mark, int]:
+        """When the first ready shot came, and what it is expected to take, ns (0: not known).
+
+        Raises:
+            LookupError: none is ready.
+        """
+        if not self.ready(1):
+            raise LookupError("no shot is ready")
+        events = count_events(self._ring.view(self._taken, self._length))
+        return self._marks.of(self._taken + self._length), self.cost.expect(events)
+
+    def jobs(self, limit: int = 1 << 30) -> list[Job]:
+        """At most `limit` complete shots, in jobs of several that came together."""
+        found: list[Job] = []
+        while ready := self.ready(min(limit, _MAX_SHOTS)):
+            found.append(self._job(ready))
+            limit -= len(found[-1].syndrome)
+        return found
+
+    def _job(self, ready: int) -> Job:
+        first, length = self._taken, self._length
+        came = self._marks.of(first + length)
+        # Shots of one frame, that lie in one piece in the ring.
+        n = min(ready, (came.until - first) // length, self._ring.contiguous(first) // length)
+        n = max(1, n)
+        window = self._window
+        decoder = self._bank.get(window)
+        flags = self._flags
+        if self._losses or self._sweeps_lost:
+            n = 1
+            erasures, ignored = erasures_of(self._losses, self.intake, self._bank, first, window)
+            if first in self._sweeps_lost:
+                self._sweeps_lost.remove(first)
+                ignored = True
+            flags |= int(Flag.ERASURE) if erasures else 0
+            flags |= int(Flag.ERASURE_IGNORED) if ignored else 0
+            decoder = self._bank.get(window, erasures)
+        syndromes = self._ring.view(first, n * length).reshape(n, -1)
+        self._taken = first + n * length
+        return Job(self, first, window, decoder, syndromes, flags, came)
+
+    def finish(self, job: Job, answers: Answers) -> None:
+        """Take the answers to one of this stream's jobs."""
+        first = job.shot
+        assert isinstance(first, int)
+        flags = np.full(len(job.syndrome), job.flags, dtype=np.uint16)
+        flags[~answers.feasible] |= int(Flag.INFEASIBLE)
+        frames = answers.bits[:, : self._frame_bytes]
+        self._done[first] = CommittedShots(
+            -1, first, self._length, self._bank.tier, flags, frames, job.came, job.took
+        )
+
+    def commits(self) -> list[CommittedShots]:
+        """Take the commits that are next in order."""
+        taken: list[CommittedShots] = []
+        while (block := self._done.pop(self.retain_from, None)) is not None:
+            block.window = self._next_window
+            self._next_window += len(block.flags)
+            self.retain_from += len(block.flags) * self._length
+            taken.append(block)
+        self._marks.forget(self.retain_from)
+        self._losses.forget(self.retain_from)
+        return taken

@@ -1,0 +1,200 @@
+"""A reading of the arena as Prometheus' metric families.
+
+Names and help texts are part of what the service promises (README.md has the table). Labels are
+bounded by the configuration: lanes, tiers, and the streams that it names.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from qdec import __version__
+from qdec.config import Config
+from qdec.gateway.reading import Reader, Reading
+from qdec.lane.stats import LATE, OUTCOMES, PREEMPTED, Histogram, LaneStats, Octaves, StreamStats
+from qdec.match import Tier
+
+# Buckets of durations end at powers of two ns, which are edges of the lanes' own buckets: from
+# 1.024 µs to 1.07 s. A duration of exactly such an edge is counted in the bucket above it.
+_FIRST_EDGE, _LAST_EDGE = 10, 30
+
+# Attribute of `LaneStats`, metric, help.
+_LANE_COUNTERS = (
+    ("turns", "qdec_loop_turns", "Turns of the lane's loop."),
+    ("messages", "qdec_messages", "Messages received from clients."),
+    ("bytes_in", "qdec_received_bytes", "Bytes received from clients."),
+    ("bytes_out", "qdec_sent_bytes", "Bytes sent to clients."),
+    ("rounds", "qdec_rounds", "Rounds accepted."),
+    ("rounds_erased", "qdec_erased_rounds", "Rounds given up as lost."),
+    ("infeasible", "qdec_infeasible_windows", "Windows whose syndrome nothing explains."),
+    ("erased", "qdec_erased_windows", "Windows decoded with lost bits."),
+    ("errors", "qdec_errors", "ERROR messages sent."),
+    ("gaps", "qdec_gaps", "Times that rounds were missing and asked for again."),
+    ("duplicates", "qdec_duplicates", "Frames of rounds that had been received before."),
+    ("unroutable", "qdec_unroutable_messages", "Messages to clients that had gone."),
+    ("opened", "qdec_streams_opened", "Streams opened or resumed."),
+    ("closed", "qdec_streams_closed", "Streams closed or given up."),
+)
+_LANE_GAUGES = (
+    ("open_streams", "qdec_open_streams", "Streams open now."),
+    ("backlog_rounds", "qdec_backlog_rounds", "Rounds received and not yet committed."),
+    ("credits_rounds", "qdec_credits_rounds", "Rounds that clients may still send."),
+)
+_STREAM_COUNTERS = (
+    ("rounds", "qdec_stream_rounds", "Rounds accepted."),
+    ("rounds_erased", "qdec_stream_erased_rounds", "Rounds given up as lost."),
+)
+_STREAM_GAUGES = (
+    ("open", "qdec_stream_open", "1 while a client has the stream open."),
+    ("backlog_rounds", "qdec_stream_backlog_rounds", "Rounds received and not yet committed."),
+    ("credits_rounds", "qdec_stream_credits_rounds", "Rounds that the client may still send."),
+)
+
+
+class ArenaCollector(Collector):
+    """Reads the arena whenever Prometheus asks."""
+
+    def __init__(self, reader: Reader, config: Callable[[], Config]) -> None:
+        """Expose the lanes and streams of what `config` says at the time."""
+        self._reader = reader
+        self._config = config
+        self._build = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "pymatching": version("pymatching"),
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, for every lane and stream configured, counted or not."""
+        config, reading = self._config(), self._reader.read()
+        yield InfoMetricFamily("qdec_build", "Version of the service.", value=self._build)
+        yield from _service(len(config.lane), reading)
+        nothing = LaneStats()
+        lanes = [reading.lanes.get(i, nothing) for i in range(len(config.lane))]
+        yield from _lanes(lanes)
+        silence = StreamStats()
+        names = (stream.name for stream in config.stream)
+        yield from _streams({name: reading.streams.get(name, silence) for name in names})
+
+
+def _service(lanes: int, reading: Reading) -> Iterator[Metric]:
+    head = reading.head
+    yield GaugeMetricFamily(
+        "qdec_start_time_seconds",
+        "When the service was started, in seconds since 1970.",
+        value=head.started_ns / 1e9,
+    )
+    yield CounterMetricFamily(
+        "qdec_gateway_restarts",
+        "Processes that served metrics and died.",
+        value=head.gateway_restarts,
+    )
+    up = GaugeMetricFamily("qdec_lane_up", "1 while the lane is served.", labels=["lane"])
+    since = GaugeMetricFamily(
+        "qdec_lane_start_time_seconds",
+        "Since when the lane's process has served it, in seconds since 1970; 0 if it never was.",
+        labels=["lane"],
+    )
+    restarts = CounterMetricFamily(
+        "qdec_lane_restarts", "Processes that served the lane and died.", labels=["lane"]
+    )
+    for lane in range(lanes):
+        up.add_metric([str(lane)], head.up[lane])
+        since.add_metric([str(lane)], head.up_since_ns[lane] / 1e9)
+        restarts.add_metric([str(lane)], head.restarts[lane])
+    yield from (up, since, restarts)
+
+
+def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:
+    for attribute, name, words in _LANE_COUNTERS:
+        counter = CounterMetricFamily(name, words, labels=["lane"])
+        for i, lane in enumerate(lanes):
+            counter.add_metric([str(i)], getattr(lane, attribute))
+        yield counter
+    for attribute, name, words in _LANE_GAUGES:
+        gauge = GaugeMetricFamily(name, words, labels=["lane"])
+        for i, lane in enumerate(lanes):
+            gauge.add_metric([str(i)], getattr(lane, attribute))
+        yield gauge
+    yield from _answers(lanes)
+    stages = HistogramMetricFamily(
+        "qdec_stage_duration_seconds",
+        "Time of a window in each stage: queue, decode, answer, and window for all of them.",
+        labels=["lane", "stage"],
+    )
+    for i, lane in enumerate(lanes):
+        for stage in LaneStats.STAGES:
+            _add_histogram(stages, [str(i), stage], getattr(lane, stage))
+    yield stages
+
+
+def _answers(lanes: list[LaneStats]) -> Iterator[Metric]:
+    windows = CounterMetricFamily(
+        "qdec_windows",
+        "Windows answered: in_time, late, or preempted (late by the operating system's doing).",
+        labels=["lane", "tier", "outcome"],
+    )
+    misses = CounterMetricFamily(
+        "qdec_deadline_misses",
+        "Windows answered after their deadline, for whatever reason.",
+        labels=["lane"],
+    )
+    for i, lane in enumerate(lanes):
+        missed = 0
+        for tier in Tier:
+            answers = lane.answers(tier)
+            missed += answers[LATE] + answers[PREEMPTED]
+            for outcome, count in zip(OUTCOMES, answers, strict=True):
+                windows.add_metric([str(i), tier.label, outcome], count)
+        misses.add_metric([str(i)], missed)
+    yield from (windows, misses)
+
+
+def _streams(streams: dict[str, StreamStats]) -> Iterator[Metric]:
+    for attribute, name, words in _STREAM_COUNTERS:
+        counter = CounterMetricFamily(name, words, labels=["stream"])
+        for stream, counted in streams.items():
+            counter.add_metric([stream], getattr(counted, attribute))
+        yield counter
+    for attribute, name, words in _STREAM_GAUGES:
+        gauge = GaugeMetricFamily(name, words, labels=["stream"])
+        for stream, counted in streams.items():
+            gauge.add_metric([stream], getattr(counted, attribute))
+        yield gauge
+    windows = CounterMetricFamily(
+        "qdec_stream_windows", "Windows answered, by outcome.", labels=["stream", "outcome"]
+    )
+    durations = HistogramMetricFamily(
+        "qdec_stream_window_duration_seconds",
+        "From a window's last byte in the lane to its commit.",
+        labels=["stream"],
+    )
+    for stream, counted in streams.items():
+        for outcome in OUTCOMES:
+            windows.add_metric([stream, outcome], getattr(counted, outcome))
+        _add_histogram(durations, [stream], counted.window)
+    yield from (windows, durations)
+
+
+def _add_histogram(
+    family: HistogramMetricFamily, labels: list[str], durations: Histogram | Octaves
+) -> None:
+    octaves = durations.octaves
+    buckets = []
+    below = sum(octaves[:_FIRST_EDGE])
+    for edge in range(_FIRST_EDGE, _LAST_EDGE + 1):
+        buckets.append((repr((1 << edge) / 1e9), below))
+        below += octaves[edge]
+    buckets.append(("+Inf", below + sum(octaves[_LAST_EDGE + 1 :])))
+    family.add_metric(labels, buckets, sum_value=durations.total_ns / 1e9)

@@ -1,0 +1,40 @@
+"""The table of processes that a configuration asks for."""
+
+from __future__ import annotations
+
+from qdec.config import Config
+from qdec.supervisor.policy import Role
+
+LANE, GATEWAY = "lane", "gateway"
+
+
+def process_table(config: Config) -> tuple[Role, ...]:
+    """One line per kind of process."""
+    lanes = Role(
+        LANE,
+        "qdec.lane.process",
+        posts=len(config.lane),
+        spares=config.service.spare_lanes,
+        vital=True,
+        trusted=True,
+    )
+    if config.gateway is None:
+        return (lanes,)
+    return lanes, Role(GATEWAY, "qdec.gateway.process", nice=10, last=True)
+
+
+def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
+    """(role, post) of processes that cannot go on under the new configuration."""
+
+    def realtime(config: Config) -> tuple[str, int]:
+        return config.service.realtime, config.service.realtime_priority
+
+    lanes = [
+        (LANE, i)
+        for i, lane in enumerate(old.lane)
+        if i >= len(new.lane)
+        or realtime(old) != realtime(new)
+        or lane.endpoints != new.lane[i].endpoints
+        or lane.cpu != new.lane[i].cpu
+    ]
+    return lanes if new.gateway == old.gateway else [*lanes, (GATEWAY, 0)]

@@ -1,0 +1,242 @@
+"""The arena as Prometheus sees it: read by its own parsers, held to its own rules."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
+
+from helpers.lanes import Lane, Stream, config
+from helpers.recordings import recording
+from qdec import __version__
+from qdec.arena import Arena, Head
+from qdec.bus.wire import Close, encode
+from qdec.config import StreamConfig
+from qdec.gateway.process import Gateway
+from qdec.supervisor.slots import Slots
+
+README = Path(__file__).parents[2] / "README.md"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+REC = recording("endless")
+MS = 1_000_000
+
+
+class Service:
+    """A lane that counts in an arena, and a gateway that reads there; no sockets."""
+
+    def __init__(self, code: Path) -> None:
+        common = {"code": code, "endless": True, "windows": "6,3", "ring_rounds": 256}
+        self.settings = config(
+            StreamConfig(name="patch0", deadline_us=5_000, **common),
+            StreamConfig(name="patch1", deadline_us=10**9, **common),
+            lanes=2,
+        )
+        arena = Arena.create()
+        self.head: Head = arena.write_head()
+        slot = Slots(self.head).take(0, child=1)
+        assert slot is not None
+        self.lane = Lane(self.settings, slot=arena.write_slot(slot))
+        self.gateway = Gateway(Arena(arena.reader()), self.settings)
+
+    def page(self, accept: str = "") -> str:
+        return self.gateway.metrics(accept).body.decode()
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        found = {}
+        for sample in all_samples(self.page()):
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in found, key
+            found[key] = sample.value
+        return found
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.samples()[name, frozenset(labels.items())]
+
+
+def all_samples(page: str) -> Iterator[Sample]:
+    for family in parse_text(page):
+        yield from family.samples
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    code = tmp_path / "d3.stim"
+    code.write_text(REC.text)
+    return Service(code)
+
+
+def play(service: Service) -> None:
+    """Two windows of patch0, one of them late; three of a guest; a message that is refused."""
+    lane = service.lane
+    patch = Stream(lane, b"a").open(stream="patch0")
+    assert patch.send(0, REC.records[:6]) is None
+    lane.now += 3 * MS
+    assert len(patch.collect()) == 1
+    assert patch.send(6, REC.records[6:10]) is None
+    lane.now += 7 * MS
+    assert len(patch.collect()) == 1
+    assert patch.send(6, REC.records[6:10]) is not None  # a duplicate
+    guest = REC.open(lane, b"b", stream="guest", windows="6,3")
+    assert guest.send(0, REC.records[:12]) is None
+    assert len(guest.collect()) == 3
+    lane.core.show()
+
+
+def test_windows_and_rounds_of_lanes_and_of_named_streams(service: Service) -> None:
+    play(service)
+    lane, patch, other = {"lane": "0"}, {"stream": "patch0"}, {"stream": "patch1"}
+    value = service.value
+    outcomes = {
+        outcome: value("qdec_windows_total", tier="matching", outcome=outcome, **lane)
+        for outcome in ("in_time", "late", "preempted")
+    }
+    assert outcomes["in_time"] == 4
+    # The test's clock is not the one by which CPU time is known: late for either reason.
+    assert outcomes["late"] + outcomes["preempted"] == 1
+    assert value("qdec_deadline_misses_total", **lane) == 1
+    assert value("qdec_windows_total", tier="correlated", outcome="in_time", **lane) == 0
+    assert value("qdec_rounds_total", **lane) == 22
+    assert value("qdec_duplicates_total", **lane) == value("qdec_errors_total", **lane) == 1
+    assert value("qdec_stream_windows_total", outcome="in_time", **patch) == 1
+    assert value("qdec_stream_rounds_total", **patch) == 10
+    assert value("qdec_stream_rounds_total", **other) == 0
+    assert value("qdec_rounds_total", lane="1") == 0
+
+
+def test_gauges_show_what_is_and_not_what_was(service: Service) -> None:
+    play(service)
+    value = service.value
+    assert value("qdec_open_streams", lane="0") == 2
+    assert value("qdec_stream_open", stream="patch0") == 1
+    # 10 rounds came of patch0, of which 6 are committed; of the guest's 12, 9.
+    assert value("qdec_stream_backlog_rounds", stream="patch0") == 4
+    assert value("qdec_backlog_rounds", lane="0") == 4 + 3
+    rings = 256 + 256
+    assert value("qdec_credits_rounds", lane="0") == rings - 7
+    assert value("qdec_stream_credits_rounds", stream="patch0") == 256 - 4
+    (session,) = (s for s in service.lane.core._sessions.values() if s.terms.stream == "patch0")
+    service.lane.tell(b"a", encode(Close(session.handle, session.epoch)))
+    assert value("qdec_stream_open", stream="patch0") == 0
+    assert value("qdec_stream_backlog_rounds", stream="patch0") == 0
+    assert value("qdec_stream_rounds_total", stream="patch0") == 10
+
+
+def test_labels_are_bounded_by_the_configuration(service: Service) -> None:
+    play(service)
+    streams = {s.labels["stream"] for s in all_samples(service.page()) if "stream" in s.labels}
+    lanes = {s.labels["lane"] for s in all_samples(service.page()) if "lane" in s.labels}
+    assert (streams, lanes) == ({"patch0", "patch1"}, {"0", "1"})
+    service.gateway.config = config(service.settings.stream[1])
+    samples = list(all_samples(service.page()))
+    assert {s.labels["stream"] for s in samples if "stream" in s.labels} == {"patch1"}
+    assert {s.labels["lane"] for s in samples if "lane" in s.labels} == {"0"}
+
+
+def test_buckets_are_exact_and_in_seconds(service: Service) -> None:
+    durations = [1, 1023, 1025, 2047, 123_456, 5_000_000, 2**30 - 1, 2**30 + 1, 2**40]
+    for ns in durations:
+        service.lane.core.stats.decode.add(ns)
+    buckets = {
+        s.labels["le"]: s.value
+        for s in all_samples(service.page())
+        if s.name == "qdec_stage_duration_seconds_bucket"
+        and (s.labels["lane"], s.labels["stage"]) == ("0", "decode")
+    }
+    assert len(buckets) == 22
+    assert next(iter(buckets)) == "1.024e-06"
+    assert list(buckets)[-2:] == ["1.073741824", "+Inf"]
+    for edge, count in buckets.items():
+        assert count == sum(ns / 1e9 <= float(edge) for ns in durations), edge
+    lane = {"lane": "0", "stage": "decode"}
+    assert service.value("qdec_stage_duration_seconds_count", **lane) == len(durations)
+    total = service.value("qdec_stage_duration_seconds_sum", **lane)
+    assert total == pytest.approx(sum(durations) / 1e9, rel=1e-6)
+
+
+def test_every_stage_has_its_histogram(service: Service) -> None:
+    play(service)
+    for stage in ("queue", "decode", "answer", "window"):
+        count = service.value("qdec_stage_duration_seconds_count", lane="0", stage=stage)
+        assert count == 5, stage
+    patch = service.value("qdec_stream_window_duration_seconds_count", stream="patch0")
+    assert patch == 2
+
+
+def test_what_the_supervisor_knows(service: Service) -> None:
+    service.head.up[0] = 1
+    service.head.up_since_ns[0] = 1_700_000_000_500_000_000
+    service.head.restarts[1] = 3
+    service.head.gateway_restarts = 2
+    value = service.value
+    assert (value("qdec_lane_up", lane="0"), value("qdec_lane_up", lane="1")) == (1, 0)
+    assert value("qdec_lane_start_time_seconds", lane="0") == 1_700_000_000.5
+    assert value("qdec_lane_restarts_total", lane="1") == 3
+    assert value("qdec_gateway_restarts_total") == 2
+    assert value("qdec_start_time_seconds") == pytest.approx(service.head.started_ns / 1e9)
+    (build,) = (s for s in all_samples(service.page()) if s.name == "qdec_build_info")
+    assert (build.value, build.labels["version"]) == (1, __version__)
+
+
+def test_ready_means_that_every_lane_is_served(service: Service) -> None:
+    page = service.gateway.pages["/readyz"]
+    assert (page("").status, page("").body) == (503, b"not served: lane 0, 1\n")
+    service.head.up[0] = 1
+    assert (page("").status, page("").body) == (503, b"not served: lane 1\n")
+    service.head.up[1] = 1
+    assert page("").status == 200
+    assert service.gateway.pages["/healthz"]("").status == 200
+
+
+def test_openmetrics_says_the_same(service: Service) -> None:
+    play(service)
+    page = service.gateway.metrics(OPENMETRICS)
+    assert page.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    ours = {
+        (s.name, frozenset(s.labels.items())): s.value
+        for family in parse_openmetrics(page.body.decode())
+        for s in family.samples
+        if s.name.startswith("qdec_")
+    }
+    text = {key: v for key, v in service.samples().items() if key[0].startswith("qdec_")}
+    assert ours == text
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["", "*/*", "text/html", "application/openmetrics-text;version=x", ";;,=,", "a" * 9000],
+)
+def test_whatever_is_accepted_there_is_an_answer(service: Service, accept: str) -> None:
+    page = service.gateway.metrics(accept)
+    assert page.content_type.startswith(("text/plain; version=0.0.4", "application/openmetrics"))
+    assert b"qdec_build_info" in page.body
+
+
+def test_promtool_finds_nothing_to_say(service: Service) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    play(service)
+    page = service.page()
+    told = subprocess.run(
+        [promtool, "check", "metrics"], input=page, capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+
+
+def test_the_readmes_table_has_every_metric(service: Service) -> None:
+    section = README.read_text().split("## Watch it")[1].split("\n## ")[0]
+    documented = set(re.findall(r"`(qdec_\w+)", section.split("| metric |")[1]))
+    suffix = re.compile("_(bucket|count|sum)$")
+    exposed = {
+        suffix.sub("", s.name) for s in all_samples(service.page()) if s.name.startswith("qdec_")
+    }
+    assert documented == exposed
