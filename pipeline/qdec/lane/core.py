@@ -34,8 +34,8 @@ from qdec.errors import QdecError, WireCode, WireError
 from qdec.lane.library import Library
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
 from qdec.lane.schedule import Turn, Waiting, effective_due, plan
-from qdec.lane.session import Arrival, Session
-from qdec.lane.stats import Slot, StreamStats
+from qdec.lane.session import Arrival, Session, Terms
+from qdec.lane.stats import Slot, StreamStats, tally_name
 from qdec.windows.cut import answer_bytes
 
 Outgoing = tuple[bytes, list[bytes]]
@@ -206,7 +206,7 @@ class LaneCore:
         handle = self._next_handle
         self._next_handle += 1
         session = Session(
-            handle, self._last_epoch, peer, terms, decoder, self._key, self._tally(terms.stream)
+            handle, self._last_epoch, peer, terms, decoder, self._key, self._tally(terms)
         )
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
@@ -238,10 +238,12 @@ class LaneCore:
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
 
-    def _tally(self, stream: str) -> StreamStats:
+    def _tally(self, terms: Terms) -> StreamStats:
         """Counters of a stream: shared if the configuration names it, else its own affair."""
-        named = any(one.name == stream for one in self._doorkeeper.config.stream)
-        return self._slot.stream(stream) if named else StreamStats()
+        named = any(one.name == terms.stream for one in self._doorkeeper.config.stream)
+        return (
+            self._slot.stream(tally_name(terms.stream, terms.share[0])) if named else StreamStats()
+        )
 
     def _drop(self, session: Session) -> None:
         session.tally.show(is_open=False)
