@@ -9,28 +9,34 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from operator import xor
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from helpers.circuits import REPETITION, ROTATED_X, memory
+from helpers.services import (
+    CODE,
+    GEOMETRY,
+    PATIENT,
+    TEXT,
+    answers_in,
+    rounds_of_a_shot,
+    serving_pid,
+    stream_all,
+    undisturbed,
+    wait_for_log,
+)
 from qdec.bits import Bytes
-from qdec.client import Commits, Patience, Stream, open_stream, service_status
-from qdec.codes import Code, Part
-from qdec.commit import Flag, StreamDecoder, WindowBank, run_jobs
+from qdec.client import Patience, open_stream, service_status
+from qdec.codes import Code
+from qdec.commit import Flag
 from qdec.errors import Refused, ServiceUnavailable, WireCode
 from qdec.match import Tier
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import Geometry
-from qdec_tools.sampler import EndlessSampler
-from qdec_tools.service import Service, running_service
-
-GEOMETRY = Geometry(20, 10)
-TEXT = str(memory(rounds=8, p=0.006))
-CODE = Code.parse("circuit", TEXT)
-PATIENT = Patience(silence_s=0.05, give_up_s=30)
+from qdec_tools.service import running_service
 
 
 def stream_table(folder: Path, text: str = TEXT, **settings: object) -> str:
@@ -45,66 +51,17 @@ def endless(folder: Path) -> str:
     return stream_table(folder, endless=True, windows=str(GEOMETRY), deadline_us=10**9)
 
 
-def shot(rounds: int, seed: int) -> Bytes:
-    sampler = EndlessSampler(CODE, seed)
-    return np.concatenate([sampler.next(rounds - 20), sampler.close(rounds)])
-
-
-def offline(records: Bytes, part: Part | None) -> list[tuple[Bytes, Bytes]]:
-    """Frame and seam of every window of one endless shot, without a service."""
-    bank = WindowBank(CODE, Tier.MATCHING, GEOMETRY, part)
-    decoder = StreamDecoder(bank, length=None, ring_rounds=len(records))
-    decoder.push(records, t_recv=0, t_send=0, last=True)
-    answers = []
-    while jobs := decoder.jobs():
-        run_jobs(jobs, 1)
-        answers += [(c.frame, c.seam) for c in decoder.commits()]
-    return answers
-
-
-def parts_offline(records: Bytes) -> list[tuple[bytes, bytes]]:
-    """The same by both parts, XORed."""
-    return [
-        ((a[0] ^ b[0]).tobytes(), (a[1] ^ b[1]).tobytes())
-        for a, b in zip(*(offline(records, part) for part in CODE.split(2)), strict=True)
-    ]
-
-
-def answers_in(commits: list[Commits]) -> list[tuple[bytes, bytes]]:
-    """What a client was handed: every window exactly once, in order."""
-    rows = np.concatenate(commits)
-    assert rows["window"].tolist() == list(range(len(rows)))
-    assert rows["first_round"].tolist() == [0, *np.cumsum(rows["count"])[:-1].tolist()]
-    return [(row["frame"].tobytes(), row["seam"].tobytes()) for row in rows]
-
-
-def stream_all(stream: Stream, records: Bytes, disturb: dict[int, object]) -> list[Commits]:
-    commits: list[Commits] = []
-    for start in range(0, len(records), 25):
-        if action := disturb.get(start):
-            action()  # type: ignore[operator]
-        chunk = np.ascontiguousarray(records[start : start + 25])
-        stream.send(chunk, last=start + 25 >= len(records))
-        commits += stream.poll(0.002)
-    return commits + stream.drain()
-
-
-def serving_pid(service: Service, lane: int) -> int:
-    """The process that has bound a lane's endpoint; waits for one that is about to."""
-    path = service.endpoints[lane].removeprefix("ipc://")
-    for _ in range(500):
-        for child in psutil.Process(service.pid).children():
-            with suppress(psutil.Error):
-                if any(c.laddr == path for c in child.net_connections(kind="unix")):
-                    return child.pid
-        time.sleep(0.02)
-    raise AssertionError("no lane has bound the endpoint")
+def parts_offline(records: Bytes) -> dict[int, bytes]:
+    """Frame and seam of every window, from service-free runs of both parts, XORed."""
+    first, second = (undisturbed(records, part) for part in CODE.split(2))
+    assert first.keys() == second.keys()
+    return {w: bytes(map(xor, first[w], second[w])) for w in first}
 
 
 @pytest.mark.parametrize("door", [0, 1])
 def test_frames_are_those_of_the_two_parts(tmp_path: Path, door: int) -> None:
     """Whichever lane is asked first, and as each lane's own counters say, both had every round."""
-    records = shot(1000, seed=1)
+    records = rounds_of_a_shot(1000, seed=1)
     with running_service(lanes=2, tables=endless(tmp_path)) as service:
         with open_stream(service.endpoints[door], "shared", patience=PATIENT) as stream:
             assert stream.info.parts == list(service.endpoints)
@@ -123,7 +80,7 @@ def test_frames_are_those_of_the_two_parts(tmp_path: Path, door: int) -> None:
 
 @pytest.mark.parametrize("lane", [0, 1])
 def test_a_killed_lane_changes_no_answer(tmp_path: Path, lane: int) -> None:
-    records = shot(2000, seed=2)
+    records = rounds_of_a_shot(2000, seed=2)
     with (
         running_service(lanes=2, spare_lanes=1, tables=endless(tmp_path)) as service,
         open_stream(service.endpoint, "shared", patience=PATIENT) as stream,
@@ -141,7 +98,7 @@ def test_a_killed_lane_changes_no_answer(tmp_path: Path, lane: int) -> None:
 
 
 def test_both_lanes_killed_change_no_answer(tmp_path: Path) -> None:
-    records = shot(1000, seed=3)
+    records = rounds_of_a_shot(1000, seed=3)
     with (
         running_service(lanes=2, tables=endless(tmp_path)) as service,
         open_stream(service.endpoint, "shared", patience=PATIENT) as stream,
@@ -186,7 +143,7 @@ def test_shots_of_fixed_length_and_measurements(tmp_path: Path, raw: bool) -> No
 
 
 def test_a_lost_bit_is_an_erasure_of_the_whole(tmp_path: Path) -> None:
-    records = shot(200, seed=5)
+    records = rounds_of_a_shot(200, seed=5)
     lost = np.zeros_like(records)
     lost[55, 0] = 1
     with (
@@ -209,7 +166,7 @@ def test_a_second_client_gets_no_part(tmp_path: Path) -> None:
         with pytest.raises(Refused) as refused:
             open_stream(service.endpoint, "shared")
         assert refused.value.wire is WireCode.STREAM_BUSY
-        records = shot(300, seed=6)
+        records = rounds_of_a_shot(300, seed=6)
         assert answers_in(stream_all(stream, records, {})) == parts_offline(records)
 
 
@@ -232,7 +189,7 @@ def test_what_was_opened_is_closed_where_a_part_cannot_be(tmp_path: Path) -> Non
 
 def test_lanes_that_swap_parts_go_on(tmp_path: Path) -> None:
     """A reload gives each part to the other lane; the cursors lead there."""
-    records = shot(1000, seed=7)
+    records = rounds_of_a_shot(1000, seed=7)
     with (
         running_service(lanes=2, tables=endless(tmp_path)) as service,
         open_stream(service.endpoint, "shared", patience=PATIENT) as stream,
@@ -242,8 +199,7 @@ def test_lanes_that_swap_parts_go_on(tmp_path: Path) -> None:
             text = service.config.read_text()
             service.config.write_text(text.replace("lanes = [0, 1]", "lanes = [1, 0]"))
             os.kill(service.pid, signal.SIGHUP)
-            while "configuration reloaded" not in service.log.read_text():
-                time.sleep(0.02)
+            wait_for_log(service, "configuration reloaded")
 
         assert answers_in(stream_all(stream, records, {500: swap})) == parts_offline(records)
         assert stream.resumes >= 2
