@@ -32,6 +32,7 @@ from qdec.match import Tier
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
+_MAX_PARTS = 8
 RealTime = Literal["auto", "off", "require"]
 
 
@@ -97,6 +98,7 @@ class StreamConfig(StreamDefaults):
         map: path of a file with the round of each detector, one per line, for codes without time
             coordinates; likewise.
         lane: index of the lane that owns it.
+        lanes: instead of `lane`, the lanes that decode a part of it each.
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
         endless: stretch the code's repeating round; otherwise shots have the code's rounds.
         distance: the code distance, if it should not be searched for.
@@ -106,9 +108,31 @@ class StreamConfig(StreamDefaults):
     code: _File
     map: _File | None = None
     lane: Annotated[int, Field(ge=0)] = 0
+    lanes: Annotated[tuple[int, ...], _FromList] = ()
     raw: bool = False
     endless: bool = False
     distance: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    @field_validator("lanes")
+    @classmethod
+    def _lanes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(value) == 1:
+            raise ValueError(f"one lane decodes the stream alone: write lane = {value[0]}")
+        if len(value) > _MAX_PARTS:
+            raise ValueError(f"at most {_MAX_PARTS} lanes can share a stream, not {len(value)}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"{list(value)} names a lane twice: each part needs its own")
+        return value
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """The lane of each part."""
+        return self.lanes or (self.lane,)
+
+    @property
+    def parts(self) -> int:
+        """How many lanes decode it."""
+        return len(self.owners)
 
 
 class LaneConfig(_Frozen):
@@ -281,7 +305,7 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
             taken[endpoint] = i
     limit = config.service.max_streams
     for i in range(len(config.lane)):
-        if sum(stream.lane == i for stream in config.stream) > limit:
+        if sum(i in stream.owners for stream in config.stream) > limit:
             fail(
                 f"lane {i} has more [[stream]] tables than max_streams = {limit}",
                 "service",
@@ -300,13 +324,40 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
         if stream.name in names:
             fail(f"stream '{stream.name}' is defined twice", "stream", i, "name")
         names.add(stream.name)
-        if stream.lane >= len(config.lane):
+        key = "lanes" if stream.lanes else "lane"
+        for owner in stream.owners:
+            if not 0 <= owner < len(config.lane):
+                fail(
+                    f"stream '{stream.name}' is on lane {owner}, but there are only "
+                    f"{len(config.lane)} [[lane]] tables (counted from 0)",
+                    "stream",
+                    i,
+                    key,
+                )
+        if stream.lanes and "lane" in stream.model_fields_set:
             fail(
-                f"stream '{stream.name}' is on lane {stream.lane}, but there are only "
-                f"{len(config.lane)} [[lane]] tables (counted from 0)",
+                f"stream '{stream.name}' has both lane and lanes: give lane where one lane decodes "
+                "it alone, lanes where several share it",
                 "stream",
                 i,
                 "lane",
+            )
+        if stream.lanes and Tier.from_label(stream.tier) is not Tier.MATCHING:
+            fail(
+                f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "
+                f'tier = "{Tier.MATCHING.label}" goes with lanes, {stream.tier} with lane',
+                "stream",
+                i,
+                "lanes",
+            )
+        wish = parse_geometry(stream.windows)
+        if stream.lanes and wish != "auto" and wish.most:
+            fail(
+                f"stream '{stream.name}': lanes that share a stream must have the same windows, "
+                f'whichever of them is behind: leave M out of windows = "{stream.windows}"',
+                "stream",
+                i,
+                "windows",
             )
         if not (path.parent / stream.code).is_file():
             fail(
@@ -358,6 +409,8 @@ def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
         return f"write it as a table: [{table}], with one pair of brackets"
     if len(loc) == 1 and kind == "too_short":
         return f"there is none: add a [[{table}]] table"
+    if kind == "tuple_type" and loc[-1] == "lanes":
+        return "write a list: lanes = [0, 1]"
     if kind in ("tuple_type", "too_short"):
         return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
     return _WRITE.get(kind, "")

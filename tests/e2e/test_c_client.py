@@ -130,6 +130,8 @@ def test_both_clients_hear_the_same(client: Path, tmp_path: Path) -> None:
         "raw.shots": make_case(tmp_path, "raw.shots", endless=False, raw=True, lane=1),
     }
     tables = "".join(case.tables for case in cases.values())
+    circuit = tmp_path / "shots.stim"
+    tables += f'[[stream]]\nname = "shared"\ncode = "{circuit}"\nlanes = [0, 1]\n'
     with running_service(lanes=2, transport="tcp", tables=tables) as service:
         for name, case in cases.items():
             expected = heard_in_python(service, f"python.{name}", case)
@@ -146,6 +148,11 @@ def test_both_clients_hear_the_same(client: Path, tmp_path: Path) -> None:
         _, err = nobody.communicate(timeout=30)
         assert nobody.returncode == 1
         assert "error 5: no stream 'nobody'" in err
+
+        half = start(client, service.endpoint, "shared", cases["raw"].path)
+        _, err = half.communicate(timeout=30)
+        assert half.returncode == 1
+        assert "error 16: 2 lanes share stream 'shared'" in err
 
 
 def test_a_killed_lane_changes_nothing(client: Path, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_counters_go_on_when_a_lane_is_killed(tmp_path: Path) -> None:
     ):
         seen = len(play(stream, 500, seed=1))
         readings = [series(url)]
-        assert only(readings[0], "qdec_stream_rounds_total", stream="patient") == 500
+        assert only(readings[0], "qdec_stream_rounds_total", stream="patient", part="0") == 500
         for restarts in (1, 2):
             os.kill(serving_lane(service), signal.SIGKILL)
             seen += len(play(stream, 500, seed=1 + restarts))

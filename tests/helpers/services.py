@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from qdec.client import CodeText, Commits, Patience, Stream, open_stream
-from qdec.codes import Code
+from qdec.codes import Code, Part
 from qdec.commit import StreamDecoder, WindowBank, run_jobs
 from qdec.match import Tier
 from qdec.windows import Geometry
@@ -29,11 +29,10 @@ def rounds_of_a_shot(rounds: int, seed: int) -> np.ndarray:
     return np.concatenate([sampler.next(rounds - 20), sampler.close(rounds)])
 
 
-def undisturbed(records: np.ndarray) -> dict[int, bytes]:
+def undisturbed(records: np.ndarray, part: Part | None = None) -> dict[int, bytes]:
     """Frame and seam of every window, from a service-free run of the same windows."""
-    decoder = StreamDecoder(
-        WindowBank(CODE, Tier.MATCHING, GEOMETRY), length=None, ring_rounds=len(records)
-    )
+    bank = WindowBank(CODE, Tier.MATCHING, GEOMETRY, part)
+    decoder = StreamDecoder(bank, length=None, ring_rounds=len(records))
     decoder.push(records, t_recv=0, t_send=0, last=True)
     answers = {}
     while jobs := decoder.jobs():
@@ -63,14 +62,17 @@ def open_guest(service: Service, name: str = "guest", endpoint: str | None = Non
 
 def lane_pids(service: Service) -> list[int]:
     """Lane processes of a service, spares included, oldest first."""
-    children = psutil.Process(service.pid).children()
-    lanes = [c for c in children if "qdec.lane.process" in c.cmdline()]
-    return [c.pid for c in sorted(lanes, key=lambda c: c.create_time())]
+    found = []
+    for child in psutil.Process(service.pid).children():
+        with suppress(psutil.Error):  # one that was killed and is not gone yet
+            if "qdec.lane.process" in child.cmdline():
+                found.append((child.create_time(), child.pid))
+    return [pid for _, pid in sorted(found)]
 
 
-def serving_pid(service: Service) -> int:
-    """The lane that has bound the endpoint; waits for one that is about to."""
-    path = service.endpoint.removeprefix("ipc://")
+def serving_pid(service: Service, lane: int = 0) -> int:
+    """The process that has bound a lane's endpoint; waits for one that is about to."""
+    path = service.endpoints[lane].removeprefix("ipc://")
     for _ in range(500):
         for pid in lane_pids(service):
             with suppress(psutil.Error):

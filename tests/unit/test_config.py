@@ -122,6 +122,32 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "bad name": ('name = "patch1"', 'name = "patch 1"', 22, ("name",)),
     "no name": ('name = "patch1"\n', "", 21, ("name",)),
     "no such lane": ("lane = 1", "lane = 2", 24, ("patch1", "lane 2", "only 2")),
+    "lane and lanes": ("lane = 1", "lane = 1\nlanes = [0, 1]", 24, ("patch1", "both", "alone")),
+    "one of lanes is none": ("lane = 1", "lanes = [0, 2]", 24, ("patch1", "lane 2", "only 2")),
+    "one of lanes is negative": (
+        "lane = 1",
+        "lanes = [0, -1]",
+        24,
+        ("patch1", "lane -1", "only 2"),
+    ),
+    "lanes twice": ("lane = 1", "lanes = [1, 1]", 24, ("twice", "[1, 1]", "its own")),
+    "a single one of lanes": ("lane = 1", "lanes = [1]", 24, ("lane = 1",)),
+    "too many lanes": ("lane = 1", f"lanes = {list(range(9))}", 24, ("at most 8", "not 9")),
+    "lanes that are none": ("lane = 1", 'lanes = [0, "x"]', 24, ("lanes", "whole number")),
+    "lanes that are one": ("lane = 1", "lanes = 1", 24, ("list", "lanes = [0, 1]")),
+    "lanes for defaults": ('tier = "correlated"', "lanes = [0, 1]", 5, ("lanes", "unknown")),
+    "lanes with windows of their own": (
+        'lane = 1\ntier = "matching"\nwindows = "20,10"',
+        'lanes = [0, 1]\ntier = "matching"\nwindows = "20,10,80"',
+        26,
+        ("patch1", "same windows", "leave M out"),
+    ),
+    "correlated lanes": (
+        'lane = 1\ntier = "matching"',
+        "lanes = [0, 1]",
+        24,
+        ("patch1", 'tier = "matching"'),
+    ),
     "no such map": (
         'code = "d3.stim"\nlane',
         'map = "no"\ncode = "d3.stim"\nlane',
@@ -148,6 +174,12 @@ def test_mistakes(path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_lanes_that_share_a_stream(path: Path) -> None:
+    first, second = parse_config(GOOD.replace("lane = 1", "lanes = [1, 0]"), path=path).stream
+    assert (first.owners, first.parts) == ((0,), 1)
+    assert (second.owners, second.parts) == ((1, 0), 2)
 
 
 @pytest.mark.parametrize("table", ["lane", "stream"])

@@ -23,6 +23,8 @@ CURSORS = st.builds(
     window_rounds=u32,
     commit_rounds=u32,
     shot_rounds=u64,
+    part=st.integers(0, 255),
+    parts=st.integers(0, 255),
     window=u64,
     base=u64,
     start=u64,
@@ -32,7 +34,7 @@ CURSORS = st.builds(
     sweep=some,
     lost=some,
 )
-TERMS = b"c" * 32, "patch0", True, 1, 6, 3, 0
+TERMS = b"c" * 32, "patch0", True, 1, 6, 3, 0, 0, 1
 ONE = Cursor(*TERMS, 7, 20, 9, True, b"f", b"se", b"his", b"", b"los")
 
 

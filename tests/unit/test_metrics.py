@@ -93,7 +93,11 @@ def play(service: Service) -> None:
 
 def test_windows_and_rounds_of_lanes_and_of_named_streams(service: Service) -> None:
     play(service)
-    lane, patch, other = {"lane": "0"}, {"stream": "patch0"}, {"stream": "patch1"}
+    lane, patch, other = (
+        {"lane": "0"},
+        {"stream": "patch0", "part": "0"},
+        {"stream": "patch1", "part": "0"},
+    )
     value = service.value
     outcomes = {
         outcome: value("qdec_windows_total", tier="matching", outcome=outcome, **lane)
@@ -116,18 +120,48 @@ def test_gauges_show_what_is_and_not_what_was(service: Service) -> None:
     play(service)
     value = service.value
     assert value("qdec_open_streams", lane="0") == 2
-    assert value("qdec_stream_open", stream="patch0") == 1
+    assert value("qdec_stream_open", stream="patch0", part="0") == 1
     # 10 rounds came of patch0, of which 6 are committed; of the guest's 12, 9.
-    assert value("qdec_stream_backlog_rounds", stream="patch0") == 4
+    assert value("qdec_stream_backlog_rounds", stream="patch0", part="0") == 4
     assert value("qdec_backlog_rounds", lane="0") == 4 + 3
     rings = 256 + 256
     assert value("qdec_credits_rounds", lane="0") == rings - 7
-    assert value("qdec_stream_credits_rounds", stream="patch0") == 256 - 4
+    assert value("qdec_stream_credits_rounds", stream="patch0", part="0") == 256 - 4
     (session,) = (s for s in service.lane.core._sessions.values() if s.terms.stream == "patch0")
     service.lane.tell(b"a", encode(Close(session.handle, session.epoch)))
-    assert value("qdec_stream_open", stream="patch0") == 0
-    assert value("qdec_stream_backlog_rounds", stream="patch0") == 0
-    assert value("qdec_stream_rounds_total", stream="patch0") == 10
+    assert value("qdec_stream_open", stream="patch0", part="0") == 0
+    assert value("qdec_stream_backlog_rounds", stream="patch0", part="0") == 0
+    assert value("qdec_stream_rounds_total", stream="patch0", part="0") == 10
+
+
+def test_each_part_of_a_shared_stream_has_its_own_series(tmp_path: Path) -> None:
+    """Both lanes see every round: added up, each would count twice."""
+    code = tmp_path / "d3.stim"
+    code.write_text(REC.text)
+    shared = StreamConfig(
+        name="s" * 64, code=code, endless=True, windows="6,3", ring_rounds=256, lanes=(0, 1)
+    )
+    settings = config(shared, lanes=2)
+    arena = Arena.create()
+    slots = Slots(arena.write_head())
+    for part in (0, 1):
+        slot = slots.take(part, child=part + 1)
+        assert slot is not None
+        stream = Stream(Lane(settings, lane=part, slot=arena.write_slot(slot)))
+        stream.open(stream=shared.name, part=part)
+        assert stream.send(0, REC.records[: 6 + part]) is None
+        assert len(stream.collect()) == 1
+        stream.lane.core.show()
+    page = Gateway(Arena(arena.reader()), settings).metrics("").body.decode()
+    found = {
+        (sample.name, sample.labels["part"]): sample.value
+        for sample in all_samples(page)
+        if sample.labels.get("stream") == shared.name
+    }
+    for part in (0, 1):
+        assert found["qdec_stream_rounds_total", str(part)] == 6 + part
+        assert found["qdec_stream_open", str(part)] == 1
+        assert found["qdec_stream_window_duration_seconds_count", str(part)] == 1
 
 
 def test_labels_are_bounded_by_the_configuration(service: Service) -> None:
@@ -167,7 +201,7 @@ def test_every_stage_has_its_histogram(service: Service) -> None:
     for stage in ("queue", "decode", "answer", "window"):
         count = service.value("qdec_stage_duration_seconds_count", lane="0", stage=stage)
         assert count == 5, stage
-    patch = service.value("qdec_stream_window_duration_seconds_count", stream="patch0")
+    patch = service.value("qdec_stream_window_duration_seconds_count", stream="patch0", part="0")
     assert patch == 2
 
 

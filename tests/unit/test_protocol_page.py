@@ -80,6 +80,8 @@ OPENED = OpenedBody(
     code_sha256="0123456789abcdef" * 4,
     cursor=CURSOR,
     notes=[],
+    part=0,
+    parts=[],
 )
 STATUS = {"version": "0.1.0", "draining": False, "streams": [], "windows": 1}
 

@@ -214,11 +214,15 @@ def test_a_client_passes_over_fields_it_does_not_know() -> None:
         name: 1 if field.annotation is int else "s"
         for name, field in OpenedBody.model_fields.items()
     }
-    known |= {"cursor": b"", "notes": []}
+    known |= {"cursor": b"", "notes": [], "parts": ["tcp://127.0.0.1:7600"]}
     header = msgpack.packb([1, Type.OPENED, 1, 2, 3, {**known, "colour": "blue"}])
     message = decode_from_lane(header)
     assert isinstance(message, Opened)
     assert message.body == OpenedBody(**known)
+    del known["part"], known["parts"]  # an older lane has no streams in parts
+    alone = decode_from_lane(msgpack.packb([1, Type.OPENED, 1, 2, 3, known]))
+    assert isinstance(alone, Opened)
+    assert (alone.body.part, alone.body.parts) == (0, [])
     del known["credit_until"]
     with pytest.raises(WireError, match="credit_until"):
         decode_from_lane(msgpack.packb([1, Type.OPENED, 1, 2, 3, known]))

@@ -53,7 +53,17 @@ def run(endpoint: str, *, watch: bool, as_json: bool) -> int:
 def _page(endpoint: str, status: dict[str, Any]) -> Group:
     draining = ", draining" if status["draining"] else ""
     streams = Table(title=f"{endpoint}, qdec {status['version']}{draining}", title_justify="left")
-    columns = ("stream", "tier", "windows", "next_round", "committed", "backlog", "bytes", "code")
+    columns = (
+        "stream",
+        "part",
+        "tier",
+        "windows",
+        "next_round",
+        "committed",
+        "backlog",
+        "bytes",
+        "code",
+    )
     for name in columns:
         streams.add_column(name)
     for row in status["streams"]:

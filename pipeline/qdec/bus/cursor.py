@@ -16,12 +16,12 @@ from qdec.bus.wire import MAX_CURSOR_BYTES
 from qdec.errors import CursorError
 
 _TAG = 16
-# version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, then the
-# state's integers and the lengths of its five byte strings.
-_TERMS = struct.Struct("<B32s16sBBIIQ")
+# version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, part, parts;
+# then the state's integers and the lengths of its five byte strings.
+_TERMS = struct.Struct("<B32s16sBBIIQBB")
 _STATE = struct.Struct("<QQQBIIIII")
 _HEAD = struct.Struct(_TERMS.format + _STATE.format.lstrip("<"))
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Cursor:
         tier: tier number.
         window_rounds, commit_rounds: the pinned geometry; 0, 0 for whole shots.
         shot_rounds: rounds per shot; 0 if endless.
+        part, parts: which part of the stream, and of how many; 0, 1 for all of it.
         window, base, start, sweep_lost: as in `qdec.commit.StreamState`.
         frame, seam, history, sweep, lost: likewise.
     """
@@ -46,6 +47,8 @@ class Cursor:
     window_rounds: int
     commit_rounds: int
     shot_rounds: int
+    part: int
+    parts: int
     window: int
     base: int
     start: int
@@ -80,6 +83,8 @@ class Sealer:
         window_rounds: int,
         commit_rounds: int,
         shot_rounds: int,
+        part: int,
+        parts: int,
         key: bytes,
     ) -> None:
         """See `Cursor` for the terms; `key` is the service's."""
@@ -93,6 +98,8 @@ class Sealer:
             window_rounds,
             commit_rounds,
             shot_rounds,
+            part,
+            parts,
         )
 
     def seal(self, window: int, base: int, start: int, sweep_lost: bool, *parts: bytes) -> bytes:
@@ -113,6 +120,8 @@ def seal(cursor: Cursor, key: bytes) -> bytes:
         window_rounds=c.window_rounds,
         commit_rounds=c.commit_rounds,
         shot_rounds=c.shot_rounds,
+        part=c.part,
+        parts=c.parts,
         key=key,
     )
     return sealer.seal(
@@ -132,9 +141,8 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
     expected = hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
     if not hmac.compare_digest(tag, expected):
         raise CursorError("the cursor is not one this service made (or its key was replaced)")
-    version, code, name, raw, tier, w, c, shot, window, base, start, sweep_lost, *sizes = (
-        _HEAD.unpack_from(payload)
-    )
+    version, code, name, raw, tier, w, c, shot, part, of, *state = _HEAD.unpack_from(payload)
+    window, base, start, sweep_lost, *sizes = state
     if version != _VERSION or name != stream_tag(stream):
         raise CursorError("the cursor belongs to another stream, or another version of qdec")
     parts = []
@@ -144,5 +152,5 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
         at += size
     if at != len(payload):
         raise CursorError("the cursor's parts do not add up")
-    terms = code, stream, bool(raw), tier, w, c, shot
+    terms = code, stream, bool(raw), tier, w, c, shot, part, of
     return Cursor(*terms, window, base, start, bool(sweep_lost), *parts)

@@ -81,6 +81,8 @@ class OpenBody(_Strict):
         windows: ``auto``, ``whole`` or ``W,C``.
         tier: ``matching`` or ``correlated``.
         deadline_us: from a window's last byte in the lane to its commit.
+        part: which part of a stream that several lanes share. A client that does not say gets no
+            part of such a stream: it might take it for all of it.
         cursor: the newest cursor received (RESUME only).
     """
 
@@ -91,6 +93,7 @@ class OpenBody(_Strict):
     windows: Annotated[str, Field(max_length=32)] | None = None
     tier: Annotated[str, Field(max_length=32)] | None = None
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    part: Annotated[int, Field(ge=0, lt=256)] | None = None
     cursor: Annotated[bytes, Field(max_length=MAX_CURSOR_BYTES)] = b""
 
 
@@ -110,6 +113,8 @@ class OpenedBody(BaseModel):
         window, commit: W and C in rounds; 0, 0 for whole shots.
         ring_rounds: most rounds that can be in flight.
         notes: what a person should know (fenced tier, conflicting edges).
+        part: which part of the stream this is.
+        parts: the endpoint of each part's lane; empty where one lane decodes the stream alone.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -132,6 +137,8 @@ class OpenedBody(BaseModel):
     code_sha256: str
     cursor: bytes
     notes: list[str]
+    part: _Count = 0
+    parts: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)

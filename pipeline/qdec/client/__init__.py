@@ -14,10 +14,11 @@ restarted) it resumes from the newest cursor by itself and sends again what is n
 is handed over exactly once, in order.
 """
 
+from qdec.client.interface import Commits, Stream
+from qdec.client.opening import open_stream
 from qdec.client.options import CodeText, Patience
 from qdec.client.outbox import Outbox
 from qdec.client.status import service_status
-from qdec.client.stream import Commits, Stream, open_stream
 
 __all__ = [
     "CodeText",

@@ -32,14 +32,15 @@ class Door:
     """Where and as what a stream is opened.
 
     Attributes:
-        home: the endpoint the caller gave; redirects start from it again after a failure.
+        homes: endpoints of lanes, of which one is tried after the other fails; redirects start from
+            the first.
         body: the request, without cursor.
         code: a guest's code.
         patience: timeouts.
         context: makes the sockets.
     """
 
-    home: str
+    homes: tuple[str, ...]
     body: OpenBody
     code: CodeText | None
     patience: Patience
@@ -57,8 +58,8 @@ class Door:
         """
         patience_s = self.patience.give_up_s if cursor else self.patience.open_s
         give_up = time.monotonic() + patience_s
-        endpoint = self.home
-        attempt = redirects = 0
+        endpoint = self.homes[0]
+        attempt = redirects = failures = 0
         problem = "no answer"
         while time.monotonic() < give_up:
             attempt += 1
@@ -74,9 +75,12 @@ class Door:
                     if not (cursor and code in _WORTH_RETRYING):
                         sock.close(linger=0)
                         raise Refused(code, answer.message, answer.detail)
+                    redirects = 0
                     problem = f"{code.name}: {answer.message}"
                 case _:
-                    endpoint = self.home
+                    redirects = 0
+                    failures += 1
+                    endpoint = self.homes[failures % len(self.homes)]
             sock.close(linger=0)
             if redirects > _MAX_REDIRECTS:
                 raise Refused(WireCode.INTERNAL, "lanes redirect to one another")

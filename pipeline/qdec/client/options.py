@@ -15,8 +15,8 @@ class Patience:
         answer_s: for an answer to an open, before asking again.
         silence_s: without any message while something is outstanding, before asking whether the
             lane is still there.
-        dead_s: without any message, in spite of the question, before resuming elsewhere; doubled
-            after every such resume that brought no commit.
+        dead_s: the same in all, the question included, before resuming elsewhere; doubled after
+            every such resume that brought no commit.
         open_s: without success at opening, before `ServiceUnavailable`.
         give_up_s: the same for resuming what was open.
         frame_rounds: most rounds per message.

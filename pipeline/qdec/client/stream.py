@@ -1,18 +1,13 @@
-"""One open stream: rounds out, commits in, breaks mended."""
+"""A stream that one lane decodes, or a part of one: rounds out, commits in, breaks mended."""
 
 from __future__ import annotations
 
 import select
 import time
 from collections import deque
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import zmq
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from qdec.bits import Bytes
 from qdec.bus.records import commit_dtype, read_records
@@ -23,7 +18,6 @@ from qdec.bus.wire import (
     Credit,
     Error,
     FromLane,
-    OpenBody,
     Opened,
     OpenedBody,
     Pause,
@@ -35,93 +29,32 @@ from qdec.bus.wire import (
     encode,
 )
 from qdec.client.door import Door, wire_code
-from qdec.client.options import CodeText, Patience
+from qdec.client.interface import Commits, Stream
 from qdec.client.outbox import Frame, Outbox
-from qdec.errors import DataError, Refused, ServiceUnavailable, WireCode, WireError
+from qdec.errors import DataError, Refused, WireCode, WireError
 
-Commits = NDArray[np.void]
 # Errors that a resume mends; everything else is the caller's to know.
 _MENDED_BY_RESUME = {WireCode.NOT_OPEN, WireCode.STALE_EPOCH}
 
 
-def open_stream(
-    endpoint: str,
-    stream: str,
-    *,
-    code: CodeText | None = None,
-    raw: bool = False,
-    endless: bool | None = None,
-    windows: str | None = None,
-    tier: str | None = None,
-    deadline_us: int | None = None,
-    patience: Patience | None = None,
-    context: zmq.Context[zmq.Socket[bytes]] | None = None,
-) -> Stream:
-    """Open a stream; wait until the lane has agreed to it.
-
-    Args:
-        endpoint: of any lane of the service; it redirects to the right one.
-        stream: a name from the service's configuration, or with `code` a name of your own.
-        code: a guest's code; options below are for guests only.
-        raw: rounds will carry measurements instead of detectors.
-        endless: no fixed shot length.
-        windows: ``auto``, ``whole`` or ``W,C``.
-        tier: ``matching`` or ``correlated``.
-        deadline_us: from a window's last byte in the lane to its commit.
-        patience: timeouts.
-        context: a ZeroMQ context to share.
-
-    Raises:
-        Refused: the service said no; `wire` says why.
-        ServiceUnavailable: nobody answered.
-    """
-    options: dict[str, Any] = {
-        "raw": raw,
-        "endless": endless,
-        "windows": windows,
-        "tier": tier,
-        "deadline_us": deadline_us,
-    }
-    given = {k: v for k, v in options.items() if v is not None and v is not False}
-    try:
-        body = OpenBody(stream=stream, code=code.kind if code else "", **given)
-    except ValidationError as error:  # the service would say the same
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Refused(WireCode.BAD_OPTION, f"{where}: {first['msg']}") from None
-    door = Door(endpoint, body, code, patience or Patience(), context or zmq.Context.instance())
-    opened = Stream(door)
-    opened.connect()
-    return opened
-
-
-def wait_readable(sock: zmq.Socket[bytes], timeout_s: float) -> None:
+def wait_readable(timeout_s: float, *socks: zmq.Socket[bytes]) -> None:
     """Wait for a message with a timeout in true microseconds; ZeroMQ's own poll knows only ms.
 
-    The descriptor is edge-triggered, so what is already there is asked for first; the caller then
+    The descriptors are edge-triggered, so what is already there is asked for first; the caller then
     receives until nothing is left.
     """
-    if not int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-        select.select([sock.fileno()], [], [], timeout_s)
+    for sock in socks:
+        if int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            return
+    select.select([sock.fileno() for sock in socks], [], [], timeout_s)
 
 
-class Stream:
-    """An open stream. Make it with `open_stream`.
+class LaneStream(Stream):
+    """What one lane decodes of a stream. Made by `open_stream`; see `Stream`."""
 
-    Attributes:
-        info: what was agreed; `OpenedBody` documents the fields.
-        paused: why the lane asked for a pause, or None.
-        resumes: breaks survived.
-        on_event: called with a line of text when something out of the ordinary happens.
-    """
-
-    info: OpenedBody
-
-    def __init__(
-        self,
-        door: Door,
-    ) -> None:
-        """Use `open_stream`."""
+    def __init__(self, door: Door) -> None:
+        """Closed as yet; see `connect`."""
+        super().__init__()
         self._door = door
         self._patience = door.patience
         self._socket: zmq.Socket[bytes] | None = None
@@ -135,19 +68,24 @@ class Stream:
         self._pinged = False
         self._restraint = 1
         self._ready: deque[Commits] = deque()
-        self.paused: int | None = None
-        self.resumes = 0
-        self.on_event: Callable[[str], None] = lambda _line: None
+        self._committed = 0
+        self._paused: int | None = None
+        self._resumes = 0
 
-    def __enter__(self) -> Stream:
-        """The stream itself."""
-        return self
+    @property
+    def info(self) -> OpenedBody:
+        """See `Stream.info`."""
+        return self._info
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        """Close; on an error, without waiting for the lane."""
-        self.close(wait=kind is None)
+    @property
+    def paused(self) -> int | None:
+        """See `Stream.paused`."""
+        return self._paused
+
+    @property
+    def resumes(self) -> int:
+        """See `Stream.resumes`."""
+        return self._resumes
 
     # -- rounds out ----------------------------------------------------------------------------
 
@@ -159,20 +97,8 @@ class Stream:
         lost: Bytes | None = None,
         t_send: int | None = None,
     ) -> None:
-        """Queue the next rounds and send what credit allows; never blocks.
-
-        Watch `pending` if the source can outrun the lane for long: rounds are held here.
-
-        Args:
-            records: ``(n, record_bytes)`` uint8, C-contiguous; must not change afterwards.
-            last: the shot ends with these rounds (endless streams).
-            lost: same shape, ones where a bit was lost.
-            t_send: ns stamp that comes back with the commit (default: now, CLOCK_MONOTONIC).
-
-        Raises:
-            DataError: the shape is wrong.
-        """
-        shape = (len(records), self.info.record_bytes)
+        """See `Stream.send`."""
+        shape = (len(records), self._info.record_bytes)
         if records.dtype != np.uint8 or records.shape != shape or not len(records):
             raise DataError(f"records must be (n >= 1, {shape[1]}) uint8, not {records.shape}")
         if lost is not None and lost.shape != shape:
@@ -188,27 +114,27 @@ class Stream:
 
     @property
     def committed(self) -> int:
-        """Rounds committed: every round before this one is covered by a commit."""
+        """See `Stream.committed`."""
         return self._committed
 
     @property
     def pending(self) -> int:
-        """Rounds held here because no commit covers them yet."""
+        """See `Stream.pending`."""
         return self._box.held
 
     @property
     def unsent(self) -> int:
-        """Rounds queued here that have not been sent for want of credit."""
+        """See `Stream.unsent`."""
         return self._box.end - self._box.next
 
     @property
     def sent_until(self) -> int:
-        """One past the newest round given to `send`."""
+        """See `Stream.sent_until`."""
         return self._box.end
 
     @property
     def next_window(self) -> int:
-        """Number of the window that will be handed over next."""
+        """See `Stream.next_window`."""
         return self._next_window
 
     def _flush(self) -> None:
@@ -244,15 +170,7 @@ class Stream:
     # -- commits in ----------------------------------------------------------------------------
 
     def poll(self, timeout_s: float = 0.0) -> list[Commits]:
-        """Commits that have arrived, in order; waits up to `timeout_s` for the first.
-
-        Returns:
-            Structured arrays with the fields of `qdec.bus.records`, one row per window.
-
-        Raises:
-            Refused: the lane refused what was sent.
-            ServiceUnavailable: the service has been away for too long.
-        """
+        """See `Stream.poll`."""
         deadline = time.monotonic() + timeout_s
         self._receive(0)
         while not self._ready:
@@ -265,33 +183,12 @@ class Stream:
         self._ready.clear()
         return taken
 
-    def drain(self, until_round: int | None = None, timeout_s: float = 60.0) -> list[Commits]:
-        """Wait until everything before `until_round` (default: all that was sent) is committed.
-
-        Only complete windows are answered: for an endless stream, end it with ``last=True`` first.
-
-        Raises:
-            ServiceUnavailable: it took longer than `timeout_s`.
-        """
-        target = self._box.end if until_round is None else until_round
-        deadline = time.monotonic() + timeout_s
-        collected: list[Commits] = []
-        while self._committed < target:
-            if time.monotonic() > deadline:
-                raise ServiceUnavailable(
-                    f"rounds {self._committed}...{target} were not committed in {timeout_s} s"
-                )
-            collected += self.poll(0.05)
-        return collected + self.poll(0)
-
-    _committed = 0
-
     def _receive(self, timeout_s: float) -> None:
         """Handle what has arrived; wait up to `timeout_s` if nothing has."""
         assert self._socket is not None
         sock = self._socket
         if timeout_s > 0:
-            wait_readable(sock, timeout_s)
+            wait_readable(timeout_s, sock)
         while True:
             try:
                 parts = sock.recv_multipart(zmq.NOBLOCK)
@@ -315,10 +212,10 @@ class Stream:
                     if message.next_window > self._next_window:
                         self._resume("commits were lost on the way")
             case Pause():
-                self.paused = message.reason
+                self._paused = message.reason
                 self.on_event(f"pause asked for, reason {message.reason}")
             case Proceed():
-                self.paused = None
+                self._paused = None
             case Closed():
                 if message.epoch == self._epoch:
                     self._resume("the lane closed the stream")
@@ -382,13 +279,13 @@ class Stream:
 
     def _begin(self, opened: Opened) -> None:
         self._handle, self._epoch = opened.handle, opened.epoch
-        self.info = opened.body
+        self._info = opened.body
         self._cursor = opened.body.cursor
         self._credit_until = opened.body.credit_until
         self._dtype = commit_dtype(opened.body.frame_bytes, opened.body.seam_bytes)
         self._heard = time.monotonic()
         self._pinged = False
-        self.paused = None
+        self._paused = None
         self._replay_from_seq = self._seq
         if self._outbox is None:
             self._outbox = Outbox(opened.body.next_round, opened.body.tail_in_one_frame)
@@ -399,10 +296,16 @@ class Stream:
             self._flush()
 
     def _resume(self, why: str) -> None:
-        self.resumes += 1
+        self._resumes += 1
         self.on_event(f"resuming: {why}")
         self._disconnect()
         self.connect()
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        """The present connection, to wait for."""
+        assert self._socket is not None
+        return self._socket
 
     def connect(self) -> None:
         """Open, or resume from the newest cursor; used by `open_stream` and after breaks.
@@ -420,7 +323,7 @@ class Stream:
             self._socket = None
 
     def close(self, *, wait: bool = True) -> None:
-        """Close the stream; with `wait`, until the lane has confirmed (up to a second)."""
+        """See `Stream.close`."""
         sock = self._socket
         if sock is None:
             return

@@ -22,6 +22,7 @@ from qdec.codes.limits import (
 )
 from qdec.codes.measurements import MeasurementMap, read_measurements
 from qdec.codes.mechanisms import read_mechanisms
+from qdec.codes.parts import Part, split
 from qdec.codes.rounds import RoundLayout
 from qdec.codes.spacetime import SpaceTime
 from qdec.errors import CodeError
@@ -157,6 +158,20 @@ class Code:
     def num_observables(self) -> int:
         """Logical observables: bits of a frame."""
         return self.spacetime.num_observables
+
+    def split(self, count: int) -> tuple[Part, ...]:
+        """The code's parts, if its matching graph falls apart; worked out once for each count.
+
+        Raises:
+            CodeError: it does not, or not into so many.
+        """
+        if count not in self._splits:
+            self._splits[count] = split(self.spacetime, count)
+        return self._splits[count]
+
+    @cached_property
+    def _splits(self) -> dict[int, tuple[Part, ...]]:
+        return {}
 
     @cached_property
     def distance(self) -> int | None:

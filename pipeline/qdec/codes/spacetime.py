@@ -199,6 +199,11 @@ class SpaceTime:
             return None
         return length
 
+    @property
+    def detectors_by_class(self) -> Ints:
+        """``(classes,)`` number of detectors in a round of each class."""
+        return self.layout.counts[list(self._class_round)]
+
     def detectors_in(self, round_: int, length: int | None) -> int:
         """Number of detectors in a round."""
         return int(self.layout.counts[self._class_round[self.class_of(round_, length)]])

@@ -1,10 +1,10 @@
-"""Compiled windows of one (code, tier, geometry): each distinct window once."""
+"""Compiled windows of one (code, tier, geometry, part): each distinct window once."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from qdec.codes import Code
+from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
@@ -20,11 +20,14 @@ class WindowBank:
     Streams of the same code share a bank, so their windows can be decoded in one batch.
     """
 
-    def __init__(self, code: Code, tier: Tier, geometry: Geometry) -> None:
-        """Start empty; see `prepare`."""
+    def __init__(
+        self, code: Code, tier: Tier, geometry: Geometry, part: Part | None = None
+    ) -> None:
+        """Start empty; see `prepare`. With a `part`, its windows answer for that part only."""
         self.code = code
         self.tier = tier
         self.geometry = geometry
+        self.part = part
         self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
         space = code.spacetime
         self.settled, self._period = space.settled, max(1, space.period)
@@ -82,20 +85,23 @@ class WindowBank:
                 steady = self._steady[kind] = self._look_up(window)
             return steady
         if erasures:
-            return compile_window(self.code, self.tier, self.geometry, window, erasures)
+            return self._compile(window, erasures)
         return self._look_up(window)
 
     def _look_up(self, window: Window) -> CompiledWindow:
         key = self._key(window)
         found = self._compiled.get(key)
         if found is None:
-            found = compile_window(self.code, self.tier, self.geometry, window)
+            found = self._compile(window)
             self._compiled[key] = found
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
         else:
             self._compiled.move_to_end(key)
         return found
+
+    def _compile(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
+        return compile_window(self.code, self.tier, self.geometry, window, erasures, self.part)
 
     def _key(self, window: Window) -> _Key:
         class_, rounds, to_end = self.code.spacetime.window_key(

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from qdec.codes import SpaceTime
+from qdec.commit.bank import WindowBank
 from qdec.ingest import Intake, LossLog
 from qdec.windows.cut import Erasure
-from qdec.windows.geometry import Geometry, Window
+from qdec.windows.geometry import Window
 
 # Lost bits that a window's decoder is compiled with; more than this are taken as they came.
 _MAX_LOST = 4096
 
 
 def erasures_of(
-    losses: LossLog,
-    intake: Intake,
-    space: SpaceTime,
-    geometry: Geometry,
-    base: int,
-    window: Window,
+    losses: LossLog, intake: Intake, bank: WindowBank, base: int, window: Window
 ) -> tuple[tuple[Erasure, ...], bool]:
     """The erasures of a window of the shot that started at stream round `base`.
+
+    Where the bank is for a part of the code, those of its detectors only.
 
     Returns:
         The erasures, and whether bits were lost that they do not stand for.
     """
+    space, part = bank.code.spacetime, bank.part
     first = max(0, window.start - intake.lookback)
     length = space.seen_length(window.end, window.length)
-    # A seam has no room for what reaches further than the code's own mechanisms.
-    reach = space.rounds if geometry.is_whole else space.span
+    # A seam has no room for what reaches further than the code's own mechanisms, and only the
+    # untouched model of a whole shot has no seam.
+    reach = space.rounds if bank.geometry.is_whole and part is None else space.span
     lost = [
         (round_ - base, bit)
         for round_, plane in losses.between(base + first, base + window.end)
@@ -41,5 +40,9 @@ def erasures_of(
         if erasure is None or max(rounds) - min(rounds) > reach:
             ignored = True
         elif window.start <= min(rounds) < window.end:
-            found.append(erasure)
+            held = [part is None or part.holds(r, b, length) for r, b in erasure.detectors]
+            if all(held):
+                found.append(erasure)
+            elif any(held):  # no part can match across to another
+                ignored = True
     return tuple(found), ignored

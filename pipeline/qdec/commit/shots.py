@@ -210,9 +210,7 @@ class ShotDecoder:
         flags = self._flags
         if self._losses or self._sweeps_lost:
             n = 1
-            erasures, ignored = erasures_of(
-                self._losses, self.intake, self._space, self._bank.geometry, first, window
-            )
+            erasures, ignored = erasures_of(self._losses, self.intake, self._bank, first, window)
             if first in self._sweeps_lost:
                 self._sweeps_lost.remove(first)
                 ignored = True

@@ -425,7 +425,7 @@ class StreamDecoder:
         erasures: tuple[Erasure, ...] = ()
         if self._losses:
             erasures, ignored = erasures_of(
-                self._losses, self.intake, self._space, self._geometry, shot.base, window
+                self._losses, self.intake, self._bank, shot.base, window
             )
             if erasures:
                 flags |= _ERASURE

@@ -22,7 +22,16 @@ from prometheus_client.registry import Collector
 from qdec import __version__
 from qdec.config import Config
 from qdec.gateway.reading import Reader, Reading
-from qdec.lane.stats import LATE, OUTCOMES, PREEMPTED, Histogram, LaneStats, Octaves, StreamStats
+from qdec.lane.stats import (
+    LATE,
+    OUTCOMES,
+    PREEMPTED,
+    Histogram,
+    LaneStats,
+    Octaves,
+    StreamStats,
+    tally_name,
+)
 from qdec.match import Tier
 
 # Buckets of durations end at powers of two ns, which are edges of the lanes' own buckets: from
@@ -84,8 +93,8 @@ class ArenaCollector(Collector):
         lanes = [reading.lanes.get(i, nothing) for i in range(len(config.lane))]
         yield from _lanes(lanes)
         silence = StreamStats()
-        names = (stream.name for stream in config.stream)
-        yield from _streams({name: reading.streams.get(name, silence) for name in names})
+        parts = ((s.name, part) for s in config.stream for part in range(s.parts))
+        yield from _streams({one: reading.streams.get(tally_name(*one), silence) for one in parts})
 
 
 def _service(lanes: int, reading: Reading) -> Iterator[Metric]:
@@ -161,29 +170,29 @@ def _answers(lanes: list[LaneStats]) -> Iterator[Metric]:
     yield from (windows, misses)
 
 
-def _streams(streams: dict[str, StreamStats]) -> Iterator[Metric]:
+def _streams(streams: dict[tuple[str, int], StreamStats]) -> Iterator[Metric]:
     for attribute, name, words in _STREAM_COUNTERS:
-        counter = CounterMetricFamily(name, words, labels=["stream"])
-        for stream, counted in streams.items():
-            counter.add_metric([stream], getattr(counted, attribute))
+        counter = CounterMetricFamily(name, words, labels=["stream", "part"])
+        for (stream, part), counted in streams.items():
+            counter.add_metric([stream, str(part)], getattr(counted, attribute))
         yield counter
     for attribute, name, words in _STREAM_GAUGES:
-        gauge = GaugeMetricFamily(name, words, labels=["stream"])
-        for stream, counted in streams.items():
-            gauge.add_metric([stream], getattr(counted, attribute))
+        gauge = GaugeMetricFamily(name, words, labels=["stream", "part"])
+        for (stream, part), counted in streams.items():
+            gauge.add_metric([stream, str(part)], getattr(counted, attribute))
         yield gauge
     windows = CounterMetricFamily(
-        "qdec_stream_windows", "Windows answered, by outcome.", labels=["stream", "outcome"]
+        "qdec_stream_windows", "Windows answered, by outcome.", labels=["stream", "part", "outcome"]
     )
     durations = HistogramMetricFamily(
         "qdec_stream_window_duration_seconds",
         "From a window's last byte in the lane to its commit.",
-        labels=["stream"],
+        labels=["stream", "part"],
     )
-    for stream, counted in streams.items():
+    for (stream, part), counted in streams.items():
         for outcome in OUTCOMES:
-            windows.add_metric([stream, outcome], getattr(counted, outcome))
-        _add_histogram(durations, [stream], counted.window)
+            windows.add_metric([stream, str(part), outcome], getattr(counted, outcome))
+        _add_histogram(durations, [stream, str(part)], counted.window)
     yield from (windows, durations)
 
 

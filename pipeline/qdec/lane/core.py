@@ -34,8 +34,8 @@ from qdec.errors import QdecError, WireCode, WireError
 from qdec.lane.library import Library
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
 from qdec.lane.schedule import Turn, Waiting, effective_due, plan
-from qdec.lane.session import Arrival, Session
-from qdec.lane.stats import Slot, StreamStats
+from qdec.lane.session import Arrival, Session, Terms
+from qdec.lane.stats import Slot, StreamStats, tally_name
 from qdec.windows.cut import answer_bytes
 
 Outgoing = tuple[bytes, list[bytes]]
@@ -77,7 +77,6 @@ class LaneCore:
         self.draining = False
         self.arrived: Arrival | None = None
         self.idle: Arrival | None = None
-        self._lane = lane
         self._key = key
         self._clock = clock
         self._doorkeeper = Doorkeeper(config, lane, key, library)
@@ -105,8 +104,8 @@ class LaneCore:
         A stream that belongs to another lane now is closed here: resuming leads its client there.
         """
         self._doorkeeper.config = config
-        moved = {s.name for s in config.stream if s.lane != self._lane}
-        for session in [s for s in self._sessions.values() if s.terms.stream in moved]:
+        owns = self._doorkeeper.owns
+        for session in [s for s in self._sessions.values() if not owns(s.terms)]:
             self._drop(session)
             self._send(session.peer, Closed(session.handle, session.epoch))
 
@@ -179,7 +178,11 @@ class LaneCore:
         if self.draining:
             raise WireError(WireCode.DRAINING, "the service is shutting down: try again later")
         holder = self._by_name.get(message.body.stream)
-        if holder is not None and not message.resume:
+        if (
+            holder is not None
+            and not message.resume
+            and (message.body.part or 0) == holder.terms.share[0]  # another part is another lane's
+        ):
             if holder.peer == peer:
                 raise WireError(WireCode.STREAM_BUSY, "you have this stream open already")
             # Its client may be dead: ROUTER knows, once something is sent there.
@@ -203,7 +206,7 @@ class LaneCore:
         handle = self._next_handle
         self._next_handle += 1
         session = Session(
-            handle, self._last_epoch, peer, terms, decoder, self._key, self._tally(terms.stream)
+            handle, self._last_epoch, peer, terms, decoder, self._key, self._tally(terms)
         )
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
@@ -230,13 +233,17 @@ class LaneCore:
             code_sha256=terms.code.digest.hex(),
             cursor=session.cursor,
             notes=list(opening.notes),
+            part=terms.share[0],
+            parts=list(opening.endpoints),
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
 
-    def _tally(self, stream: str) -> StreamStats:
+    def _tally(self, terms: Terms) -> StreamStats:
         """Counters of a stream: shared if the configuration names it, else its own affair."""
-        named = any(one.name == stream for one in self._doorkeeper.config.stream)
-        return self._slot.stream(stream) if named else StreamStats()
+        named = any(one.name == terms.stream for one in self._doorkeeper.config.stream)
+        return (
+            self._slot.stream(tally_name(terms.stream, terms.share[0])) if named else StreamStats()
+        )
 
     def _drop(self, session: Session) -> None:
         session.tally.show(is_open=False)
@@ -419,6 +426,7 @@ class LaneCore:
             "streams": [
                 {
                     "stream": s.terms.stream,
+                    "part": str(s.terms.part or ""),
                     "tier": s.terms.tier.label,
                     "windows": str(s.terms.geometry),
                     "next_round": s.decoder.received,

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from qdec.codes import Code, Limits
+from qdec.codes import Code, Limits, Part
 from qdec.codes.code import (
     DEFAULT_LIMITS,
     CodeKind,
@@ -34,7 +34,7 @@ _PROBED_FAULTS = 64
 _GATE_S = 0.3
 _WARM_GATE_S = 10.0
 
-_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry]
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None]
 
 
 class Library:
@@ -83,16 +83,23 @@ class Library:
         rounds = None if stream.map is None else read_round_map(stream.map)
         return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
 
-    def bank(self, code: Code, tier: Tier, geometry: Geometry, length: int | None) -> WindowBank:
-        """Compiled windows, warm for shots of `length` rounds.
+    def bank(
+        self,
+        code: Code,
+        tier: Tier,
+        geometry: Geometry,
+        length: int | None,
+        part: Part | None = None,
+    ) -> WindowBank:
+        """Compiled windows (of one part of the code), warm for shots of `length` rounds.
 
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        key = (code.digest, code.spacetime.repetition, tier, geometry)
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry)
+            bank = WindowBank(code, tier, geometry, part)
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
@@ -102,6 +109,9 @@ class Library:
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
+
+        Of a stream in parts that is all of them: a process warms up before it knows which lane it
+        is going to serve, and together they are no larger than the whole.
 
         Raises:
             ConfigError: the stream cannot be served; the message names it.
@@ -119,9 +129,13 @@ class Library:
                 code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
             )
             length = None if stream.endless else code.spacetime.rounds
-            bank = self.bank(code, tier, geometry, length)
+            banks = [
+                self.bank(code, tier, geometry, length, part_of(code, stream, part))
+                for part in range(stream.parts)
+            ]
             self.fence(code, tier, budget_s=_WARM_GATE_S)
-            make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
+            for bank in banks:
+                make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
 
@@ -139,6 +153,15 @@ class Library:
         if key not in self._fenced:
             self._fenced[key] = _gate(code, tier, budget_s)
         return self._fenced[key]
+
+
+def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
+    """A configured stream's part by its number; None for a stream that one lane decodes alone.
+
+    Raises:
+        CodeError: the code cannot be divided among so many lanes.
+    """
+    return code.split(stream.parts)[part] if stream.parts > 1 else None
 
 
 def make_decoder(

@@ -16,7 +16,7 @@ from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.bounds import rounds_in_flight
-from qdec.lane.library import Library, make_decoder
+from qdec.lane.library import Library, make_decoder, part_of
 from qdec.lane.session import Terms
 from qdec.match import Tier
 from qdec.windows import Geometry, choose_geometry, parse_geometry
@@ -30,11 +30,16 @@ _HURRIED = Limits(operations=500_000, targets=1_500_000, detectors=50_000, instr
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Terms, the decoder that serves them, and what to tell the client."""
+    """Terms, the decoder that serves them, and what to tell the client.
+
+    Attributes:
+        endpoints: of the lanes that share the stream; empty where it is this one's alone.
+    """
 
     terms: Terms
     decoder: StreamDecoder | ShotDecoder
     notes: tuple[str, ...]
+    endpoints: tuple[str, ...] = ()
 
 
 class ElsewhereError(Exception):
@@ -65,6 +70,15 @@ class Doorkeeper:
         absent = len(configured.difference(open_streams))
         return len(open_streams) < limit - absent
 
+    def owns(self, terms: Terms) -> bool:
+        """Whether an open stream (or this part of it) still belongs here."""
+        stream = self._find(terms.stream)
+        part, parts = terms.share
+        return stream is None or (stream.parts == parts and stream.owners[part] == self._lane)
+
+    def _find(self, name: str) -> StreamConfig | None:
+        return next((s for s in self.config.stream if s.name == name), None)
+
     def admit(self, message: Open, parts: list[bytes], *, busy: bool = False) -> Opening:
         """Agree on terms.
 
@@ -80,7 +94,7 @@ class Doorkeeper:
         """
         body = message.body
         cursor = unseal(body.cursor, body.stream, self._key) if message.resume else None
-        configured = next((s for s in self.config.stream if s.name == body.stream), None)
+        configured = self._find(body.stream)
         if configured is not None:
             wanted = self._configured(configured, body, parts)
         else:
@@ -91,7 +105,7 @@ class Doorkeeper:
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
         if cursor is not None:
-            geometry = self._pinned(cursor, code, wanted)
+            geometry = self._pinned(cursor, code, wanted, body.part or 0)
             tier = Tier(cursor.tier)
         else:
             geometry = choose_geometry(
@@ -112,6 +126,7 @@ class Doorkeeper:
             wanted.deadline_us * 1000,
             int(self.config.service.gap_ms * 1e6),
             int(self.config.service.pause_ms * 1e6),
+            part_of(code, wanted, body.part or 0),
         )
         return self._open(terms, wanted, cursor)
 
@@ -138,7 +153,7 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds)
+        bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds, terms.part)
         fence = self._library.fence(code, terms.tier)
         decoder = make_decoder(
             bank,
@@ -154,12 +169,27 @@ class Doorkeeper:
             else ""
         )
         notes = tuple(note for note in (*bank.notes, fence, hidden) if note)
-        return Opening(terms, decoder, notes)
+        lanes = self.config.lane
+        return Opening(terms, decoder, notes, tuple(lanes[i].endpoints[0] for i in wanted.lanes))
 
     def _configured(self, stream: StreamConfig, body: OpenBody, parts: list[bytes]) -> StreamConfig:
-        if stream.lane != self._lane:
-            raise ElsewhereError(self.config.lane[stream.lane].endpoints[0])
-        given = body.model_dump(exclude_defaults=True, exclude={"stream", "cursor", "raw"})
+        part = body.part or 0
+        if body.part is None and stream.parts > 1:
+            raise WireError(
+                WireCode.BAD_OPTION,
+                f"{stream.parts} lanes share stream '{stream.name}': open it in parts, with a "
+                "client that can merge them",
+            )
+        if part >= stream.parts:
+            raise WireError(
+                WireCode.BAD_OPTION,
+                f"stream '{stream.name}' has no part {part}: {stream.parts} "
+                f"{'lanes share' if stream.parts > 1 else 'lane decodes'} it (counted from 0)",
+            )
+        owner = stream.owners[part]
+        if owner != self._lane:
+            raise ElsewhereError(self.config.lane[owner].endpoints[0])
+        given = body.model_dump(exclude_defaults=True, exclude={"stream", "cursor", "raw", "part"})
         if any(parts):
             given["code"] = ...
         for name, value in given.items():
@@ -177,6 +207,10 @@ class Doorkeeper:
             raise WireError(
                 WireCode.UNKNOWN_STREAM,
                 f"no stream '{body.stream}' is configured ({known}), and no code was sent",
+            )
+        if body.part is not None:
+            raise WireError(
+                WireCode.BAD_OPTION, "only a configured stream can have parts: leave 'part' out"
             )
         if not self.config.lane[self._lane].guests:
             hosts = [lane for lane in self.config.lane if lane.guests]
@@ -215,11 +249,16 @@ class Doorkeeper:
         assert body.code
         return self._library.code(body.code, text, round_map, limits)
 
-    def _pinned(self, cursor: Cursor, code: Code, wanted: StreamConfig) -> Geometry:
+    def _pinned(self, cursor: Cursor, code: Code, wanted: StreamConfig, part: int) -> Geometry:
         """The geometry a cursor pins, if the cursor is for the same work."""
         shot_rounds = 0 if wanted.endless else code.spacetime.rounds
         if (cursor.code, cursor.raw, cursor.shot_rounds) != (code.digest, wanted.raw, shot_rounds):
             raise CursorError("the cursor is for another code, kind of rounds or shot length")
+        if (cursor.part, cursor.parts) != (part, wanted.parts):
+            raise CursorError(
+                f"the cursor is for part {cursor.part} of {cursor.parts}, and this is part {part} "
+                f"of {wanted.parts}"
+            )
         if cursor.tier not in set(Tier):
             raise CursorError("the cursor names a tier this version does not have")
         # What a stream that is behind may do is no part of its state.

@@ -14,7 +14,7 @@ import numpy as np
 from qdec.bits import Bytes
 from qdec.bus.cursor import Sealer
 from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encode
-from qdec.codes import Code
+from qdec.codes import Code, Part
 from qdec.commit import Committed, CommittedShots, Flag, ShotDecoder, StreamDecoder
 from qdec.errors import WireCode, WireError
 from qdec.lane.stats import LaneStats, StreamStats
@@ -46,6 +46,7 @@ class Terms:
         deadline_ns: from a window's last byte to its commit.
         gap_ns: patience with a missing round.
         pause_ns: latency at which to ask for a pause.
+        part: the part of the code that is decoded here; None for all of it.
     """
 
     stream: str
@@ -57,6 +58,12 @@ class Terms:
     deadline_ns: int
     gap_ns: int
     pause_ns: int
+    part: Part | None = None
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """(number of the part, how many there are); (0, 1) for all of the code."""
+        return (self.part.index, self.part.of) if self.part else (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class Session:
         state = decoder.state
         self._next_window = state.window
         self._writer = RecordWriter(*answer_bytes(terms.code.spacetime))
+        part, parts = terms.share
         self._sealer = Sealer(
             code=terms.code.digest,
             stream=terms.stream,
@@ -114,6 +122,8 @@ class Session:
             window_rounds=terms.geometry.window,
             commit_rounds=terms.geometry.commit,
             shot_rounds=terms.shot_rounds or 0,
+            part=part,
+            parts=parts,
             key=key,
         )
         self.refresh_cursor()

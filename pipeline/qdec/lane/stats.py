@@ -20,7 +20,7 @@ _Memory: TypeAlias = "mmap.mmap | bytearray | array[int]"
 MAX_NAMED = 1024
 # Tier numbers that windows are counted by. Room for more than there are: the layout stays.
 _MAX_TIER = 16
-NAME_BYTES = 64
+NAME_BYTES = 72
 
 # What became of a window: exactly one of these. Preempted ones missed their deadline, too, but
 # would have kept it had the operating system not run something else meanwhile.
@@ -297,7 +297,7 @@ class StreamStats(_Words):
 
     @property
     def name(self) -> str:
-        """The stream's name; empty if it has none here."""
+        """What it is counted under, see `tally_name`; empty if that is nobody's here."""
         return self.name_bytes.decode("ascii", "replace")
 
     def answered(self, windows: int, late: int = 0, preempted: int = 0) -> None:
@@ -336,7 +336,7 @@ class Slot:
                 setattr(one, name, 0)
 
     def stream(self, name: str) -> StreamStats:
-        """The counters of a stream, which lie in the slot as long as there is room."""
+        """The counters under a name, which lie in the slot as long as there is room."""
         found = self._streams.get(name)
         if found is None:
             index = self.lane.named
@@ -350,6 +350,11 @@ class Slot:
 
     def _stream_at(self, index: int) -> StreamStats:
         return StreamStats.at(self._memory, stream_offset(index))
+
+
+def tally_name(stream: str, part: int) -> str:
+    """What a part of a stream is counted under; a stream in one piece is its own part 0."""
+    return f"{stream}/{part}" if part else stream
 
 
 def stream_offset(index: int) -> int:

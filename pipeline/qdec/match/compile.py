@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from qdec.codes import Code
+from qdec.codes import Code, Part
+from qdec.errors import GeometryError
 from qdec.match.correlated import correlated_window
 from qdec.match.matching import MatchingWindow
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.match.whole import WholeWindow
-from qdec.windows.cut import Erasure, cut
+from qdec.windows.cut import Erasure, cut, restrict
 from qdec.windows.geometry import Geometry, Window
 
 
@@ -17,13 +18,26 @@ def compile_window(
     geometry: Geometry,
     window: Window,
     erasures: tuple[Erasure, ...] = (),
+    part: Part | None = None,
 ) -> CompiledWindow:
-    """Compile the decoder of one window.
+    """Compile the decoder of one window, or of a part of it.
+
+    A part's decoder takes whole syndromes and passes over the events of the other parts; the XOR
+    of all parts' answers is the window's.
 
     Raises:
-        GeometryError: the window does not suit the tier (see `cut`, `correlated`).
+        GeometryError: the window does not suit the tier (see `cut`, `correlated`), or the tier
+            cannot answer a part.
     """
     correlated = tier is Tier.CORRELATED
+    if part is not None:
+        if correlated:
+            raise GeometryError(
+                "correlated matching needs all of a code's detectors in one lane: its parts are "
+                "for the matching tier"
+            )
+        nodes = part.nodes(window.start, window.end, window.length)
+        return MatchingWindow(restrict(cut(code.spacetime, window, erasures), nodes))
     if geometry.is_whole and window.length == code.spacetime.rounds:
         return WholeWindow(code, correlated=correlated, erasures=erasures)
     problem = cut(code.spacetime, window, erasures)

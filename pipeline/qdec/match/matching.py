@@ -57,7 +57,8 @@ def _compile(problem: Problem, edges: Edges) -> list[Graph]:
     if problem.num_ids <= FAST_IDS:
         id_ptr, ids = gather_rows(problem.id_ptr, problem.ids, edges.component)
         lines = error_lines(edges.p, targets(edges.u, edges.v, id_ptr, ids))
-        return [graph_from_lines(lines, problem.num_nodes, problem.num_ids, mask=None, ids=None)]
+        mask = None if problem.nodes is None else pack(problem.nodes)
+        return [graph_from_lines(lines, problem.num_nodes, problem.num_ids, mask=mask, ids=None)]
 
     label = _component_of_node(problem.num_nodes, edges)
     label_of_edge = label[edges.u]
@@ -75,12 +76,14 @@ def _compile(problem: Problem, edges: Edges) -> list[Graph]:
         # The last graph also takes the nodes without edges, so that an event on one is noticed.
         others = [one for group in bins if group is not labels for one in group]
         mine = np.isin(label, labels) if labels is not bins[-1] else ~np.isin(label, others)
+        if problem.nodes is not None:
+            mine &= problem.nodes
         graphs.append(
             graph_from_lines(
                 lines,
                 problem.num_nodes,
                 len(unique),
-                mask=pack(mine) if len(bins) > 1 else None,
+                mask=None if mine.all() else pack(mine),
                 ids=unique,
             )
         )

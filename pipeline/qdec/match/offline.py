@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes
-from qdec.codes import Code
+from qdec.codes import Code, Part
 from qdec.errors import DataError
 from qdec.match.compile import compile_window
 from qdec.match.tier import CompiledWindow, Tier
@@ -21,15 +21,19 @@ from qdec.windows.geometry import Geometry, Window, window_at
 class OfflineDecoder:
     """Decodes batches of shots; windows that are alike are compiled once."""
 
-    def __init__(self, code: Code, tier: Tier, geometry: Geometry) -> None:
+    def __init__(
+        self, code: Code, tier: Tier, geometry: Geometry, part: Part | None = None
+    ) -> None:
         """Remember what to compile; nothing is compiled before it is needed.
 
         Args:
             code: the code.
             tier: what answers the windows.
             geometry: a geometry that fits the code (see `choose_geometry`).
+            part: the part of the code to answer for; all of it if None.
         """
         self._code = code
+        self._part = part
         self.tier = tier
         self._geometry = geometry
         self._compiled: dict[tuple[int, ...], CompiledWindow] = {}
@@ -79,7 +83,9 @@ class OfflineDecoder:
         space = self._code.spacetime
         key = (*space.window_key(window.start, window.end, window.length), window.commit)
         if key not in self._compiled:
-            self._compiled[key] = compile_window(self._code, self.tier, self._geometry, window)
+            self._compiled[key] = compile_window(
+                self._code, self.tier, self._geometry, window, part=self._part
+            )
         return self._compiled[key]
 
 

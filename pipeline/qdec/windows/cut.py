@@ -15,14 +15,14 @@ round records for the `span` rounds behind the commit region.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.bits import Bytes, num_bytes
+from qdec.bits import Bits, Bytes, num_bytes
 from qdec.codes.mechanisms import combine_probabilities, mix
-from qdec.codes.rows import owners
+from qdec.codes.rows import gather_rows, owners
 from qdec.codes.spacetime import Components, SpaceTime, concatenate, select
 from qdec.errors import GeometryError
 from qdec.windows.geometry import Window
@@ -55,6 +55,7 @@ class Problem:
         p, group: ``(K,)`` as in `Components`.
         u, v: ``(K,)`` nodes; v = -1 for an edge to the boundary.
         id_ptr, ids: component k has ids ``ids[id_ptr[k]:id_ptr[k+1]]``, empty unless it commits.
+        nodes: ``(num_nodes,)`` True for the nodes whose events are to be explained; None for all.
     """
 
     num_nodes: int
@@ -67,6 +68,7 @@ class Problem:
     v: Ints
     id_ptr: Ints
     ids: Ints
+    nodes: Bits | None = None
 
 
 def seam_rounds(space: SpaceTime) -> int:
@@ -159,6 +161,29 @@ def cut(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) ->
         v,
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         id_[order],
+    )
+
+
+def restrict(problem: Problem, nodes: Bits) -> Problem:
+    """What of a problem lies on some of its nodes: ``(num_nodes,)`` bool.
+
+    Raises:
+        GeometryError: a component joins one of them to one of the others.
+    """
+    pair = problem.v >= 0
+    if (nodes[problem.u[pair]] != nodes[problem.v[pair]]).any():
+        raise GeometryError("a mechanism or an erasure joins detectors of two parts of the code")
+    which = np.flatnonzero(nodes[problem.u])
+    id_ptr, ids = gather_rows(problem.id_ptr, problem.ids, which)
+    return replace(
+        problem,
+        p=problem.p[which],
+        group=problem.group[which],
+        u=problem.u[which],
+        v=problem.v[which],
+        id_ptr=id_ptr,
+        ids=ids,
+        nodes=nodes,
     )
 
 
