@@ -27,6 +27,11 @@ EXIT_USAGE = 2
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h, which systemd knows
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 
+RoundMap = Annotated[
+    Path | None,
+    typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -51,7 +56,7 @@ def serve(
     ] = None,
     endpoint: Annotated[
         list[str] | None,
-        typer.Option(help=f"Without --config: where to listen [default: {DEFAULT_ENDPOINT}]."),
+        typer.Option(help="Without --config: where to listen.", show_default=DEFAULT_ENDPOINT),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check the configuration and its codes, then exit.")
@@ -64,7 +69,7 @@ def serve(
     SIGTERM drains and exits; SIGHUP reads the configuration again.
     """
     from qdec.bus.endpoints import check_endpoint
-    from qdec.config import Config, LaneConfig, load_config
+    from qdec.config import Config, LaneConfig, load_config, stream_error
     from qdec.lane.library import Library
     from qdec.supervisor.run import Supervisor
 
@@ -83,8 +88,12 @@ def serve(
         settings = Config(lane=(lane,))
     if check:
         library = Library()
-        for stream in settings.stream:
-            library.warm(stream)
+        for index, stream in enumerate(settings.stream):
+            try:
+                library.warm(stream, settings.service.max_stream_bytes)
+            except ConfigError as error:
+                assert config is not None  # there are no streams without one
+                raise stream_error(str(error), config, index) from None
             typer.echo(f"stream {stream.name}: ok")
         typer.echo(f"{len(settings.lane)} lanes, {len(settings.stream)} streams: ok")
         return
@@ -103,29 +112,45 @@ def qpu(
     task: Annotated[
         str, typer.Option(help="Experiment, as Stim names it.")
     ] = "surface_code:rotated_memory_z",
-    rounds: Annotated[int, typer.Option("--rounds", "-r", help="Per shot; 0: endless.")] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            "-r",
+            min=0,
+            help="Per shot; 0: endless. Of a --circuit, any other number plays its own shots; a "
+            "--configured stream has said which.",
+        ),
+    ] = 0,
     circuit: Annotated[
         Path | None, typer.Option(help="Circuit or DEM file instead of a generated experiment.")
     ] = None,
+    round_map: RoundMap = None,
     dets: Annotated[
-        Path | None, typer.Option(help="Play these recorded detection events (.b8).")
+        Path | None, typer.Option(help="Play these recorded detection events (.b8, .01, .dets).")
     ] = None,
     obs: Annotated[
-        Path | None, typer.Option(help="The observable flips (.01, .b8) that go with --dets.")
+        Path | None,
+        typer.Option(help="The observable flips (.b8, .01, .dets) that go with --dets."),
     ] = None,
     raw: Annotated[bool, typer.Option(help="Send measurements instead of detectors.")] = False,
-    windows: Annotated[str | None, typer.Option(help="auto, whole or W,C.")] = None,
+    windows: Annotated[str | None, typer.Option(help="auto, whole, W,C or W,C,M.")] = None,
     tier: Annotated[str | None, typer.Option(help="matching or correlated.")] = None,
-    deadline_us: Annotated[int | None, typer.Option(help="Deadline of a window.")] = None,
+    deadline_us: Annotated[int | None, typer.Option(min=1, help="Deadline of a window.")] = None,
     cycle_us: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--cycle-us", "-c", help="Time per round in µs; 0: as credits allow; auto: find out."
+            "--cycle-us",
+            "-c",
+            help="Time per round in µs; 0: as credits allow; auto: find out.",
+            show_default="auto; with --dets: 10",
         ),
-    ] = "auto",
-    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1, help="How long.")] = 10.0,
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", "-s", min=0.1, help="How long, finding out included.")
+    ] = 10.0,
     frame_rounds: Annotated[int | None, typer.Option(min=1, help="Rounds per message.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
     json_lines: Annotated[
         bool, typer.Option("--json-lines", help="A JSON object per quarter second, too.")
@@ -135,7 +160,7 @@ def qpu(
 
     Example: [bold]qdec qpu -d 5 -p 0.003 -c 1[/bold] streams an endless d=5 patch, a round per µs.
     """
-    from qdec_tools.qpu_command import Plan, parse_cycle, run
+    from qdec_tools.qpu_command import Plan, run
 
     plan = Plan(
         endpoint=endpoint,
@@ -146,13 +171,14 @@ def qpu(
         noise=noise,
         rounds=rounds,
         circuit=circuit,
+        round_map=round_map,
         dets=dets,
         obs=obs,
         raw=raw,
         windows=windows,
         tier=tier,
         deadline_us=deadline_us,
-        cycle_us=parse_cycle(cycle_us),
+        cycle_us=cycle_us,
         seconds=seconds,
         frame_rounds=frame_rounds,
         seed=seed,
@@ -183,7 +209,7 @@ def replay(
         typer.Argument(help="An experiment's folder; or name its files with the options below."),
     ] = None,
     tier: Annotated[str, typer.Option(help="matching or correlated.")] = "matching",
-    windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "auto",
+    windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "auto",
     shots: Annotated[
         int | None, typer.Option("--shots", "-n", min=1, help="Only the first so many.")
     ] = None,
@@ -199,10 +225,7 @@ def replay(
     obs: Annotated[
         Path | None, typer.Option(help="What the observables really did (.b8, .01, .dets).")
     ] = None,
-    round_map: Annotated[
-        Path | None,
-        typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
-    ] = None,
+    round_map: RoundMap = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="A folder's measurements, not its detection events.")
     ] = False,
@@ -291,11 +314,12 @@ def layout(
         int | None, typer.Option("--round", "-r", help="Only this round (negative: from the end).")
     ] = None,
     raw: Annotated[bool, typer.Option(help="Measurement records instead of detectors.")] = False,
+    round_map: RoundMap = None,
 ) -> None:
     """Print which bit of a round's record is which detector: the map your electronics need."""
     from qdec_tools.layout import run
 
-    raise typer.Exit(run(code, round_, raw=raw))
+    raise typer.Exit(run(code, round_, raw=raw, round_map=round_map))
 
 
 @app.command()
@@ -305,9 +329,12 @@ def gate(
     ] = "3",
     noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
     tier: Annotated[str, typer.Option(help="matching, correlated or all.")] = "all",
-    weight: Annotated[int, typer.Option("--weight", "-w", help="Faults per shot, 1 or 2.")] = 1,
-    windows: Annotated[str, typer.Option(help="auto, whole or W,C.")] = "whole",
-    limit: Annotated[int, typer.Option(help="Most shots per tier.")] = 2_000_000,
+    weight: Annotated[
+        int, typer.Option("--weight", "-w", min=1, max=2, help="Faults per shot, 1 or 2.")
+    ] = 1,
+    windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "whole",
+    limit: Annotated[int, typer.Option(min=1, help="Most shots per tier.")] = 2_000_000,
+    round_map: RoundMap = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:
     """Put a code through the fault-distance gate: every fault (or pair), every tier."""
@@ -315,7 +342,16 @@ def gate(
 
     source = int(code) if code.isdigit() else Path(code)
     raise typer.Exit(
-        run(source, p=noise, tier=tier, weight=weight, windows=windows, limit=limit, json=json)
+        run(
+            source,
+            round_map=round_map,
+            p=noise,
+            tier=tier,
+            weight=weight,
+            windows=windows,
+            limit=limit,
+            json=json,
+        )
     )
 
 

@@ -37,7 +37,13 @@ RealTime = Literal["auto", "off", "require"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: TOML has types of its own, and "off" is true to who is not.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# What TOML (and the JSON that goes to the lanes) has other types for.
+_File = Annotated[Path, Field(strict=False)]
+_FromList = Field(strict=False)
 
 
 def default_state_dir() -> Path:
@@ -89,6 +95,8 @@ class StreamConfig(StreamDefaults):
     Attributes:
         name: what clients open.
         code: path of a Stim circuit or ``.dem``, relative to the configuration file.
+        map: path of a file with the round of each detector, one per line, for codes without time
+            coordinates; likewise.
         lane: index of the lane that owns it.
         lanes: instead of `lane`, the lanes that decode a part of it each.
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
@@ -97,9 +105,10 @@ class StreamConfig(StreamDefaults):
     """
 
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
-    code: Path
+    code: _File
+    map: _File | None = None
     lane: Annotated[int, Field(ge=0)] = 0
-    lanes: tuple[int, ...] = ()
+    lanes: Annotated[tuple[int, ...], _FromList] = ()
     raw: bool = False
     endless: bool = False
     distance: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -136,7 +145,7 @@ class LaneConfig(_Frozen):
         cpu: core to pin it to, libzmq's threads included.
     """
 
-    endpoints: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
+    endpoints: Annotated[tuple[str, ...], _FromList, Field(min_length=1, max_length=8)]
     guests: bool = True
     cpu: Annotated[int, Field(ge=0, lt=8192)] | None = None
 
@@ -160,7 +169,7 @@ class ServiceSection(_Frozen):
         max_stream_bytes: memory for one stream's rounds.
     """
 
-    state_dir: Path = Field(default_factory=default_state_dir)
+    state_dir: _File = Field(default_factory=default_state_dir)
     plain_tcp: bool = False
     spare_lanes: Annotated[int, Field(ge=0, le=4)] = 1
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -190,8 +199,8 @@ class Config(_Frozen):
 
     service: ServiceSection = ServiceSection()
     defaults: StreamDefaults = StreamDefaults()
-    lane: Annotated[tuple[LaneConfig, ...], Field(min_length=1, max_length=MAX_LANES)]
-    stream: tuple[StreamConfig, ...] = ()
+    lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=MAX_LANES)]
+    stream: Annotated[tuple[StreamConfig, ...], _FromList] = ()
     gateway: GatewayConfig | None = None
 
 
@@ -235,10 +244,31 @@ def parse_config(text: str, *, path: Path) -> Config:
             line=_line_of(text, first["loc"]),
         ) from None
     _cross_check(config, text, path)
-    streams = tuple(
-        s.model_copy(update={"code": (path.parent / s.code).resolve()}) for s in config.stream
-    )
+    streams = tuple(_at_home(stream, path.parent) for stream in config.stream)
     return config.model_copy(update={"stream": streams})
+
+
+def _at_home(stream: StreamConfig, folder: Path) -> StreamConfig:
+    """The stream with its files' paths made absolute."""
+    files = {"code": stream.code, "map": stream.map}
+    return stream.model_copy(
+        update={key: (folder / file).resolve() for key, file in files.items() if file is not None}
+    )
+
+
+def stream_error(message: str, path: Path, index: int) -> ConfigError:
+    """The error of a stream that can be read and not be served, with the line of its table.
+
+    Args:
+        message: what is wrong.
+        path: the configuration.
+        index: of its ``[[stream]]`` tables.
+    """
+    try:
+        line = _line_of(path.read_text(encoding="utf-8"), ("stream", index))
+    except (OSError, UnicodeDecodeError):  # it was good a moment ago
+        line = None
+    return ConfigError(message, path=str(path), line=line)
 
 
 def load_config(path: Path) -> Config:
@@ -273,6 +303,14 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                     "endpoints",
                 )
             taken[endpoint] = i
+    limit = config.service.max_streams
+    for i in range(len(config.lane)):
+        if sum(i in stream.owners for stream in config.stream) > limit:
+            fail(
+                f"lane {i} has more [[stream]] tables than max_streams = {limit}",
+                "service",
+                "max_streams",
+            )
     if config.gateway is not None:
         listen = config.gateway.listen
         try:
@@ -312,12 +350,28 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "lanes",
             )
+        wish = parse_geometry(stream.windows)
+        if stream.lanes and wish != "auto" and wish.most:
+            fail(
+                f"stream '{stream.name}': lanes that share a stream must have the same windows, "
+                f'whichever of them is behind: leave M out of windows = "{stream.windows}"',
+                "stream",
+                i,
+                "windows",
+            )
         if not (path.parent / stream.code).is_file():
             fail(
                 f"stream '{stream.name}': there is no code file {path.parent / stream.code}",
                 "stream",
                 i,
                 "code",
+            )
+        if stream.map is not None and not (path.parent / stream.map).is_file():
+            fail(
+                f"stream '{stream.name}': there is no round map {path.parent / stream.map}",
+                "stream",
+                i,
+                "map",
             )
 
 
@@ -333,7 +387,33 @@ def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:
         return f"{where} is missing" + (
             ": add a [[lane]] table with endpoints" if where == "lane" else ""
         )
-    return f"{where}: {message.removeprefix('Value error, ')}"
+    return f"{where}: {_fix(kind, loc) or message.removeprefix('Value error, ')}"
+
+
+# What to write where a value has another type, by pydantic's name of the mistake.
+_WRITE = {
+    "bool_type": "write true or false, without quotes",
+    "int_type": "write a whole number, without quotes or decimal point",
+    "float_type": "write a number, without quotes",
+    "string_type": "write text, in quotes",
+    "path_type": "write a path, in quotes",
+}
+
+
+def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
+    """What to write instead of a value of the wrong shape; empty if it is not about the shape."""
+    table = str(loc[0])
+    if (len(loc) == 1 and kind == "tuple_type") or (len(loc) == 2 and kind == "model_type"):
+        return f"write [[{table}]] with two brackets, one such table for each"
+    if kind == "model_type":
+        return f"write it as a table: [{table}], with one pair of brackets"
+    if len(loc) == 1 and kind == "too_short":
+        return f"there is none: add a [[{table}]] table"
+    if kind == "tuple_type" and loc[-1] == "lanes":
+        return "write a list: lanes = [0, 1]"
+    if kind in ("tuple_type", "too_short"):
+        return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
+    return _WRITE.get(kind, "")
 
 
 def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:

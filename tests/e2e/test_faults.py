@@ -88,18 +88,22 @@ def test_a_stopped_lane_is_replaced() -> None:
         assert "has not turned" in service.log.read_text()
 
 
-def test_a_client_that_was_elsewhere_for_long_asks_before_it_gives_a_lane_up() -> None:
-    """Its own silence is not the lane's."""
-    patience = Patience(silence_s=0.05, dead_s=1.0)
-    code = CodeText("circuit", TEXT)
+def test_a_client_that_was_away_does_not_take_the_lane_for_dead() -> None:
+    patience = Patience(silence_s=0.01, dead_s=1.0)
+    guest = CodeText("circuit", TEXT)
     with (
         running_service() as service,
-        open_stream(service.endpoint, "slow", code=code, patience=patience) as stream,
+        open_stream(service.endpoint, "away", code=guest, endless=True, patience=patience) as one,
     ):
         time.sleep(1.1)
-        for _ in range(20):
-            stream.poll()
-        assert stream.resumes == 0
+        # Nothing can be heard yet; there must be time to ask.
+        os.kill(serving_pid(service), signal.SIGSTOP)
+        for _ in range(5):
+            one.poll(0.02)
+        os.kill(serving_pid(service), signal.SIGCONT)
+        one.send(rounds_of_a_shot(60, seed=8), last=True)
+        one.drain()
+        assert one.resumes == 0
 
 
 def test_a_broken_connection_changes_no_answer() -> None:

@@ -14,12 +14,15 @@ import numpy as np
 import psutil
 import pytest
 import stim
+import zmq
 
 from helpers.circuits import memory, two_patches, with_sweeps
 from helpers.google import experiment
 from helpers.replays import Recorded, qdec, record, replay
 from qdec.bits import unpack
+from qdec.bus.wire import Error, Open, Status, StatusReply, decode_from_client, encode
 from qdec.codes import Code
+from qdec.errors import WireCode
 from qdec.match import Tier
 from qdec.match.offline import decode_shots
 from qdec.windows import parse_geometry
@@ -235,6 +238,33 @@ def test_nobody_at_the_endpoint_is_status_69(recorded: Recorded, tmp_path: Path)
     nowhere = f"ipc://{tmp_path}/nobody.ipc"
     for endpoint in (nowhere, "no"):
         assert endpoint in one_line(qdec("replay", recorded.folder, "--endpoint", endpoint), 69)
+
+
+def test_a_lane_that_compiles_for_long_is_waited_for(recorded: Recorded, tmp_path: Path) -> None:
+    """It tells its status, and then answers nothing for longer than a live client would wait."""
+    endpoint = f"ipc://{tmp_path}/slow.ipc"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as lane:
+        lane.bind(endpoint)
+        command = [sys.executable, "-m", "qdec", "replay", recorded.folder, "--endpoint", endpoint]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+            peer, header = lane.recv_multipart()
+            asked = decode_from_client(header)
+            assert isinstance(asked, Status)
+            lane.send_multipart([peer, encode(StatusReply(asked.request, {}))])
+            time.sleep(7)
+            refused: set[bytes] = set()
+            while running.poll() is None:
+                if not lane.poll(100):
+                    continue
+                peer, header, *_ = lane.recv_multipart()
+                asked = decode_from_client(header)
+                if isinstance(asked, Open) and peer not in refused:
+                    refused.add(peer)
+                    said = Error(0, 0, asked.request, WireCode.LIMIT, "compiled, and too large", 0)
+                    lane.send_multipart([peer, encode(said)])
+            assert running.stderr is not None
+            assert running.stderr.read() == b"qdec: LIMIT: compiled, and too large\n"
+        assert running.returncode == 2
 
 
 def test_ctrl_c_stops_the_service_too(recorded: Recorded) -> None:

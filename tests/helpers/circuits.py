@@ -151,6 +151,25 @@ def two_patches(circuit: stim.Circuit) -> stim.Circuit:
     return out
 
 
+def one_after_the_other(circuit: stim.Circuit) -> stim.Circuit:
+    """Two copies, the second run when the first is over, with the same time coordinates.
+
+    So their detectors repeat round by round, and their measurements do not.
+    """
+    qubits, observables = circuit.num_qubits, circuit.num_observables
+    second = stim.Circuit()
+    for item in circuit.flattened():
+        targets, args = item.targets_copy(), item.gate_args_copy()
+        if item.name == "OBSERVABLE_INCLUDE":
+            args = [args[0] + observables]
+        elif item.name == "DETECTOR":
+            args = [args[0] + 1000, *args[1:]]
+        elif item.name != "TICK":
+            targets = [t.value + qubits for t in targets]
+        second.append(item.name, targets, args)
+    return circuit.flattened() + second
+
+
 def detections(circuit: stim.Circuit, shots: int, seed: int = 1) -> tuple[Bytes, Bytes]:
     """Packed detection events and packed observable flips of sampled shots."""
     sampler = circuit.compile_detector_sampler(seed=seed)

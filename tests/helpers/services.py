@@ -61,9 +61,13 @@ def open_guest(service: Service, name: str = "guest", endpoint: str | None = Non
 
 
 def lane_pids(service: Service) -> list[int]:
-    """Children of the supervisor, oldest first."""
-    children = psutil.Process(service.pid).children()
-    return [c.pid for c in sorted(children, key=lambda c: c.create_time())]
+    """Lane processes of a service, spares included, oldest first."""
+    found = []
+    for child in psutil.Process(service.pid).children():
+        with suppress(psutil.Error):  # one that was killed and is not gone yet
+            if "qdec.lane.process" in child.cmdline():
+                found.append((child.create_time(), child.pid))
+    return [pid for _, pid in sorted(found)]
 
 
 def serving_pid(service: Service, lane: int = 0) -> int:
@@ -92,9 +96,11 @@ def stream_all(stream: Stream, records: np.ndarray, disturb: dict[int, object]) 
     return commits + stream.drain()
 
 
-def wait_for_log(service: Service, text: str) -> None:
-    for _ in range(200):
-        if text in service.log.read_text():
-            return
+def wait_for_log(service: Service, text: str) -> str:
+    """The line of the service's log with a text in it, as soon as there is one."""
+    for _ in range(400):
+        for line in service.log.read_text().splitlines():
+            if text in line:
+                return line
         time.sleep(0.05)
     raise AssertionError(f"'{text}' is not in the log:\n{service.log.read_text()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -12,6 +13,7 @@ from helpers.lanes import KEY, Lane, Stream, code_of, config
 from helpers.recordings import bystander, recording
 from qdec.bus.cursor import Cursor, seal, unseal
 from qdec.bus.wire import MAX_CURSOR_BYTES, VERSION, Error, Type
+from qdec.config import StreamConfig
 from qdec.errors import WireCode
 
 CIRCUIT = recording("endless").text
@@ -180,6 +182,15 @@ def test_bad_round_maps(name: str) -> None:
 def test_a_round_map_replaces_coordinates() -> None:
     bare = GOOD_DEM.replace("detector(", "#").encode()
     stream = Stream(Lane(), code=(bare, ROUNDS.tobytes())).open(code="dem")
+    assert stream.info is not None
+    assert stream.info.shot_rounds == 8
+
+
+def test_a_configured_streams_round_map_replaces_coordinates(tmp_path: Path) -> None:
+    (tmp_path / "bare.dem").write_text(GOOD_DEM.replace("detector(", "#"))
+    (tmp_path / "rounds").write_text("\n".join(map(str, ROUNDS.tolist())))
+    one = StreamConfig(name="s", code=tmp_path / "bare.dem", map=tmp_path / "rounds")
+    stream = Stream(Lane(config(one))).open()
     assert stream.info is not None
     assert stream.info.shot_rounds == 8
 

@@ -79,6 +79,20 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "unknown key of a stream": ("endless = true", "endles = true", 19, ("endles", "endless")),
     "unknown key of a lane": ("guests = false", "guest = false", 10, ("guest", "guests")),
     "wrong type": ("drain_s = 5", 'drain_s = "soon"', 2, ("drain_s", "number")),
+    "a number in quotes": ("drain_s = 5", 'drain_s = "3"', 2, ("without quotes",)),
+    "a switch in quotes": ("endless = true", 'endless = "yes"', 19, ("true or false",)),
+    "plain TCP in quotes": ("drain_s = 5", 'plain_tcp = "off"', 2, ("true or false",)),
+    "a switch for a number": ("deadline_us = 1500", "deadline_us = true", 6, ("whole number",)),
+    "a fraction of a µs": ("deadline_us = 1500", "deadline_us = 1.5", 6, ("whole number",)),
+    "a number for a name": ('name = "patch1"', "name = 1", 22, ("in quotes",)),
+    "a number for a path": ('code = "d3.stim"\nlane', "code = 3\nlane", 23, ("in quotes",)),
+    "one endpoint": (
+        'endpoints = ["tcp://127.0.0.1:7601"]',
+        'endpoints = "tcp://127.0.0.1:7601"',
+        13,
+        ('write a list of at least one: endpoints = ["tcp://',),
+    ),
+    "a table too many": ("[service]", "[[service]]", 1, ("one pair of brackets",)),
     "out of range": ("drain_s = 5", "drain_s = -5", 2, ("drain_s", "greater than 0")),
     "realtime": ("drain_s = 5", 'realtime = "always"', 2, ("auto", "off", "require")),
     "realtime priority": ("drain_s = 5", "realtime_priority = 99", 2, ("98",)),
@@ -119,13 +133,26 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "lanes twice": ("lane = 1", "lanes = [1, 1]", 24, ("twice", "[1, 1]", "its own")),
     "a single one of lanes": ("lane = 1", "lanes = [1]", 24, ("lane = 1",)),
     "too many lanes": ("lane = 1", f"lanes = {list(range(9))}", 24, ("at most 8", "not 9")),
-    "lanes that are none": ("lane = 1", 'lanes = [0, "x"]', 24, ("lanes", "integer")),
+    "lanes that are none": ("lane = 1", 'lanes = [0, "x"]', 24, ("lanes", "whole number")),
+    "lanes that are one": ("lane = 1", "lanes = 1", 24, ("list", "lanes = [0, 1]")),
     "lanes for defaults": ('tier = "correlated"', "lanes = [0, 1]", 5, ("lanes", "unknown")),
+    "lanes with windows of their own": (
+        'lane = 1\ntier = "matching"\nwindows = "20,10"',
+        'lanes = [0, 1]\ntier = "matching"\nwindows = "20,10,80"',
+        26,
+        ("patch1", "same windows", "leave M out"),
+    ),
     "correlated lanes": (
         'lane = 1\ntier = "matching"',
         "lanes = [0, 1]",
         24,
         ("patch1", 'tier = "matching"'),
+    ),
+    "no such map": (
+        'code = "d3.stim"\nlane',
+        'map = "no"\ncode = "d3.stim"\nlane',
+        23,
+        ("patch1", "round map", "/no"),
     ),
     "unknown key of the gateway": ("listen = ", "lisen = ", 29, ("lisen", "listen")),
     "no port": ("127.0.0.1:9601", "127.0.0.1", 29, ("ADDRESS:PORT",)),
@@ -155,9 +182,25 @@ def test_lanes_that_share_a_stream(path: Path) -> None:
     assert (second.owners, second.parts) == ((1, 0), 2)
 
 
+@pytest.mark.parametrize("table", ["lane", "stream"])
+@pytest.mark.parametrize("text", ["[{}]\nname = 1\n", "{} = 3\n", "{} = [3]\n"])
+def test_tables_of_which_there_may_be_several(path: Path, table: str, text: str) -> None:
+    lane = '[[lane]]\nendpoints = ["tcp://127.0.0.1:7600"]\n' if table == "stream" else ""
+    with pytest.raises(ConfigError, match=rf"write \[\[{table}\]\] with two brackets"):
+        parse_config(text.format(table) + lane, path=path)
+
+
 def test_no_lane_at_all(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"lane.*\[\[lane\]\]"):
         parse_config("[service]\ndrain_s = 5\n", path=path)
+
+
+def test_more_streams_than_may_be_open(path: Path) -> None:
+    text = GOOD.replace("drain_s = 5", "max_streams = 1")
+    assert len(parse_config(text, path=path).stream) == 2  # one on each lane
+    with pytest.raises(ConfigError, match=r"lane 0 has more.*max_streams = 1") as caught:
+        parse_config(text.replace("\nlane = 1", ""), path=path)
+    assert caught.value.line == 2
 
 
 def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
@@ -165,6 +208,13 @@ def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, path=path)
     assert caught.value.line == 27
+
+
+def test_a_round_map_lies_beside_the_configuration(path: Path) -> None:
+    (path.parent / "d3.rounds").touch()
+    text = GOOD.replace("endless = true", 'map = "d3.rounds"')
+    first, second = parse_config(text, path=path).stream
+    assert (first.map, second.map) == (path.parent / "d3.rounds", None)
 
 
 def test_plain_tcp_may_be_asked_for(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qdec.codes import Code
-from qdec.errors import ConfigError, GeometryError
+from qdec.errors import GeometryError
 from qdec.match import Tier
 from qdec.match.faults import Faults
 from qdec.match.gate import fault_pairs, single_faults
@@ -136,7 +136,7 @@ def test_run_prints_a_table_or_json(capsys: pytest.CaptureFixture[str], tmp_path
     assert result["gate"][0]["passed"] is True
     assert gate.run(3, tier="matching", weight=2, limit=500, windows="3,2") == 1
     assert "sampled" in capsys.readouterr().out
-    with pytest.raises(ConfigError):
+    with pytest.raises(ValueError, match="weight 3"):
         gate.run(3, weight=3)
     with pytest.raises(GeometryError):
         gate.run(3, tier="magic")

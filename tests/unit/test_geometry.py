@@ -58,9 +58,11 @@ def test_texts_of_geometries(text: str, geometry: object) -> None:
         assert parse_geometry(str(geometry)) == geometry
 
 
-@pytest.mark.parametrize("text", ["", "10", "10,", "10,5,2", "a,b", "1e3,1", "0,0", "0,5", "-4,2"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "10,", "10,5,2,1", "a,b", "1e3,1", "0,0", "0,5", "-4,2"]
+)
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(GeometryError, match="auto, whole, or W,C"):
+    with pytest.raises(GeometryError, match="auto, whole, W,C "):
         parse_geometry(text)
 
 
@@ -111,3 +113,15 @@ def test_endless_streams_need_windows_and_a_repetition() -> None:
     for wanted in ("auto", WHOLE, Geometry(6, 3)):
         with pytest.raises(GeometryError, match="no repeating round"):
             choose_geometry(wanted, short, endless=True)
+
+
+def test_larger_windows_for_streams_that_are_behind() -> None:
+    geometry = parse_geometry("10,5,50")
+    assert geometry == Geometry(10, 5, 50)
+    assert str(geometry) == "10,5,50"
+    assert geometry.larger_commits == (40, 20, 10)
+    assert geometry.longest == 55
+    assert Geometry(10, 5).larger_commits == ()
+    assert Geometry(10, 5).longest == 10
+    with pytest.raises(GeometryError, match="at least C"):
+        choose_geometry(Geometry(10, 5, 4), code(rounds=15), endless=True)

@@ -9,6 +9,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from helpers.circuits import memory, one_after_the_other
 from helpers.lanes import KEY, LIBRARY, Lane, Stream, code_of, config, same
 from helpers.recordings import answers, bystander, recording
 from qdec.bus.wire import (
@@ -28,7 +29,7 @@ from qdec.bus.wire import (
     StatusReply,
     encode,
 )
-from qdec.codes import Limits
+from qdec.codes import Code, Limits
 from qdec.config import StreamConfig
 from qdec.errors import WireCode
 from qdec.lane import opening
@@ -36,6 +37,7 @@ from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
 from qdec.lane.stats import Histogram, dense
 from qdec.match import Tier
+from qdec_tools.sampler import EndlessSampler
 
 REC = recording("endless")
 
@@ -57,6 +59,24 @@ def request(stream: str, cursor: bytes = b"") -> bytes:
 
 
 # -- what is agreed ----------------------------------------------------------------------------
+
+
+def test_patches_run_one_after_the_other_are_streamed_endlessly_as_their_model_is() -> None:
+    circuit = one_after_the_other(memory(d=3, rounds=8, p=0.008))
+    code = Code.from_circuit(circuit)
+    records = EndlessSampler(code.streamed(raw=False), seed=3).next(60)
+    taken = []
+    for kind, text in (("circuit", str(circuit)), ("dem", str(code.dem))):
+        stream = Stream(Lane(), code=(text.encode(),)).open(code=kind, endless=True, windows="6,3")
+        assert stream.send(0, records) is None
+        taken.append(stream.collect())
+    same(*taken)
+    assert len(taken[0]) == 19
+    assert taken[0]["frame"].any()
+    raw = Stream(Lane(), code=(str(circuit).encode(),))
+    reply = raw.ask(code="circuit", endless=True, windows="6,3", raw=True)
+    code_of(WireCode.BAD_OPTION, reply)
+    assert "stream detectors" in reply.message
 
 
 def test_opened_says_what_a_client_needs() -> None:

@@ -145,6 +145,23 @@ def test_stopping_drains_everything_and_starts_nothing() -> None:
     assert one.stopped
 
 
+def test_new_numbers_hold_from_now_on() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.adopt(one.table, stall_s=0.7, drain_s=1.0)
+    one.beat(spare, 1.0)
+    (kill,) = [a for a in one.decide(1.0) if isinstance(a, Kill)]
+    assert (kill.child, kill.reason) == (lane, "its loop has not turned for 0.7 s")
+
+    one = policy()
+    lane, spare = served(one)
+    one.adopt(one.table, STALL, drain_s=1.0)
+    one.retire("lane", 0, 1.0)
+    one.decide(1.0)
+    one.beat(spare, 7.1)
+    assert [a.child for a in one.decide(7.1) if isinstance(a, Kill)] == [lane]
+
+
 # -- more than one role ------------------------------------------------------------------------
 
 

@@ -134,7 +134,6 @@ def _bad_map(one: Recorded) -> Sources:
         (_other_count, "19 shots.*20.*do not belong together"),
         (_sweep_without_need, "--sweep goes with raw"),
         (_dem_for_raw, "does not say how measurements"),
-        (_bad_map, "map:3: 'x' is not a round number"),
         (lambda one: Sources(one.folder / "no"), "not a folder"),
         (lambda one: Sources(one.folder, dets=one.folder / "a.b8", raw=True), "choose one"),
         (lambda one: Sources(dem=one.folder / "a.dem"), "what should be replayed"),
@@ -153,9 +152,13 @@ def test_what_is_unclear_or_missing_is_said(
         open_recording(make(recorded))
 
 
-def test_a_code_that_cannot_be_read_is_a_code_error(recorded: Recorded) -> None:
-    with pytest.raises(CodeError, match="cannot read the code"):
+def test_a_code_or_map_that_cannot_be_read_is_a_code_error(recorded: Recorded) -> None:
+    with pytest.raises(CodeError, match=r"cannot read the code .*no.dem: No such file"):
         open_recording(Sources(recorded.folder, dem=recorded.folder / "no.dem"))
+    with pytest.raises(CodeError, match=r"cannot read the round map .*no.map: No such file"):
+        open_recording(Sources(recorded.folder, round_map=recorded.folder / "no.map"))
+    with pytest.raises(CodeError, match="map:3: 'x' is not a round number"):
+        open_recording(_bad_map(recorded))
 
 
 def test_another_codes_events_are_refused(recorded: Recorded) -> None:

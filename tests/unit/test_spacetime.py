@@ -18,6 +18,7 @@ from helpers.circuits import (
     TASKS,
     code,
     memory,
+    one_after_the_other,
     ring,
     two_patches,
     without_reset,
@@ -26,7 +27,7 @@ from helpers.models import Component, Instruction, instructions_in_rounds
 from qdec.codes import Code, SpaceTime
 from qdec.codes.spacetime import Components, find_repetition
 from qdec.errors import GeometryError
-from qdec.windows import Window
+from qdec.windows import Window, choose_geometry
 from qdec.windows.cut import cut
 
 CIRCUITS = {
@@ -189,6 +190,25 @@ def test_measurements_must_repeat_too() -> None:
     made = Code.from_circuit(circuit)
     assert made.spacetime.period == 2
     assert Code.parse("dem", str(made.dem)).spacetime.period == 1
+    assert made.streamed(raw=True).spacetime.period == 2
+    assert made.streamed(raw=False).spacetime.period == 1
+
+
+def test_patches_one_after_the_other_repeat_as_detectors_only() -> None:
+    made = Code.from_circuit(one_after_the_other(memory(d=3, rounds=8)))
+    as_dem = Code.parse("dem", str(made.dem)).spacetime
+    as_detectors = made.streamed(raw=False)
+    assert as_detectors.spacetime.repetition == as_dem.repetition == (2, 1, 2)
+    assert as_detectors.digest == made.digest
+    assert as_detectors.measurements is None
+    assert choose_geometry("auto", as_detectors, endless=True).window > 0
+    with pytest.raises(GeometryError, match=r"one patch after the other.*stream detectors"):
+        choose_geometry("auto", made.streamed(raw=True), endless=True)
+
+
+def test_a_memory_is_the_same_to_all_streams() -> None:
+    made = code()
+    assert made.streamed(raw=False) is made.streamed(raw=True) is made
 
 
 def test_an_endless_shot_never_ends() -> None:

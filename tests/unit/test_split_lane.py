@@ -17,7 +17,7 @@ from qdec.bus.wire import Closed, Opened, Redirect
 from qdec.client.split import merge
 from qdec.commit import Flag
 from qdec.config import Config, StreamConfig
-from qdec.errors import CodeError, WireCode
+from qdec.errors import ConfigError, WireCode
 from qdec.lane.library import Library
 from qdec.match import Tier
 from qdec.windows import Geometry
@@ -262,7 +262,7 @@ def test_a_measurement_that_two_parts_share_cannot_be_erased(tmp_path: Path) -> 
 def test_all_parts_are_warm_before_a_lane_serves(tmp_path: Path) -> None:
     library = Library()
     stream = shared(tmp_path, "endless")
-    library.warm(stream)
+    library.warm(stream, 1 << 20)
     code = library.configured(stream)
     ready = {bank.part: bank.num_compiled for bank in library._banks.values()}
     assert ready.keys() == set(code.split(2))
@@ -274,8 +274,8 @@ def test_a_code_that_falls_into_too_few_pieces_is_named(tmp_path: Path) -> None:
     path = tmp_path / "code.stim"
     path.write_text(str(memory("repetition_code:memory")))
     stream = StreamConfig(name="chain", code=path, lanes=(0, 1))
-    with pytest.raises(CodeError, match=r"stream 'chain': .* at most one lane can decode it"):
-        Library().warm(stream)
+    with pytest.raises(ConfigError, match=r"stream 'chain': .* at most one lane can decode it"):
+        Library().warm(stream, 1 << 20)
 
 
 def test_random_events_give_parts_that_answer_the_same_windows(tmp_path: Path) -> None:

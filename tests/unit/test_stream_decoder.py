@@ -15,9 +15,11 @@ from qdec.bits import Bytes, pack
 from qdec.codes import Code
 from qdec.commit import Committed, Flag, Job, StreamDecoder, WindowBank, run_jobs
 from qdec.errors import WireCode, WireError
-from qdec.match import Tier
+from qdec.match import Tier, compile_window
 from qdec.match.offline import decode_shots
 from qdec.windows import WHOLE, Geometry
+from qdec.windows.cut import answer_bytes
+from qdec.windows.geometry import Window
 
 CODE = code(rounds=15, p=0.01)
 ROUNDS = CODE.spacetime.rounds
@@ -293,3 +295,79 @@ def test_padding_is_judged_by_each_rounds_own_width() -> None:
         more[r] = 0x1F
         with pytest.raises(WireError, match=f"round {ROUNDS + r} "):
             push(stream, more)
+
+
+BEHIND = Geometry(6, 3, 24)
+BANKS[Tier.MATCHING, BEHIND] = WindowBank(CODE, Tier.MATCHING, BEHIND)
+
+
+def replayed(rounds: Bytes, commits: list[Committed]) -> list[tuple[bytes, bytes]]:
+    """Frames and seams of the very windows that were answered, decoded anew."""
+    space = CODE.spacetime
+    frame_bytes, _ = answer_bytes(space)
+    rounds = rounds.copy()
+    frame = np.zeros(frame_bytes, dtype=np.uint8)
+    found = []
+    for c in commits:
+        end = min(c.first_round + c.count + 3, len(rounds))
+        length = len(rounds) if end == len(rounds) else None
+        window = Window(c.first_round, end, c.count, length)
+        decoder = compile_window(CODE, Tier.MATCHING, BEHIND, window)
+        (answer,) = decoder.decode(rounds[c.first_round : end].reshape(1, -1)).bits
+        frame = frame ^ answer[:frame_bytes]
+        seam = answer[frame_bytes:].reshape(-1, rounds.shape[1])
+        boundary = c.first_round + c.count
+        rounds[boundary : boundary + len(seam)] ^= seam[: len(rounds) - boundary]
+        found.append((frame.tobytes(), seam.tobytes()))
+    return found
+
+
+@given(
+    steps=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    turns=st.lists(st.booleans(), min_size=1, max_size=5),
+    limit=st.integers(1, 10),
+)
+@settings(max_examples=30)
+def test_a_stream_that_is_behind_takes_larger_windows(
+    steps: list[int], turns: list[bool], limit: int
+) -> None:
+    """Which ones depends on when they were decoded; what they answer does not."""
+    rounds = recorded(1, 150)[0]
+    stream = decoder(BANKS[Tier.MATCHING, BEHIND], None)
+    tail = stream.intake.tail_in_one_frame
+    edges = [0, *(e for e in np.cumsum(steps).tolist() if e < len(rounds) - tail), len(rounds)]
+    commits: list[Committed] = []
+    for (a, b), turn in zip(itertools.pairwise(edges), itertools.cycle(turns), strict=False):
+        push(stream, rounds[a:b], last=b == len(rounds))
+        while turn and (jobs := stream.jobs(limit)):
+            assert sum(job.regions for job in jobs) <= limit
+            run_jobs(jobs, 64)
+            commits += stream.commits()
+    commits += settle(stream)
+    covers(commits, len(rounds))
+    assert {c.count for c in commits[:-1]} <= {3, 6, 12, 24}
+    answers = [(c.frame.tobytes(), c.seam.tobytes()) for c in commits]
+    assert answers == replayed(rounds, commits)
+
+
+def test_a_stream_that_keeps_up_takes_ordinary_windows() -> None:
+    rounds = recorded(1, 150)[0]
+    answers = []
+    for geometry in (BEHIND, Geometry(6, 3)):
+        stream = decoder(BANKS[Tier.MATCHING, geometry], None)
+        commits = []
+        for r in range(140):
+            push(stream, rounds[r : r + 1])
+            commits += settle(stream)
+        answers.append([(c.count, c.frame.tobytes(), c.seam.tobytes()) for c in commits])
+    assert answers[0] == answers[1]
+    # And one that is far behind takes the largest that there are, without compiling any.
+    bank = WindowBank(CODE, Tier.MATCHING, BEHIND)
+    bank.prepare(None)
+    compiled = bank.num_compiled
+    stream = decoder(bank, None)
+    push(stream, rounds[:140])
+    assert stream.ready(99) == 1  # the first windows are the shot's own
+    counts = [c.count for c in settle(stream)]
+    assert counts.count(24) == 5
+    assert bank.num_compiled == compiled

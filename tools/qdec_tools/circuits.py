@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import stim
 
+from qdec.errors import CodeError
+
 DEFAULT_TASK = "surface_code:rotated_memory_z"
 
 
@@ -20,14 +22,21 @@ def memory(distance: int, rounds: int, p: float, task: str = DEFAULT_TASK) -> st
         task: as `stim.Circuit.generated` names it.
 
     Raises:
-        ValueError: Stim knows no such experiment.
+        CodeError: Stim knows no such experiment.
     """
-    return stim.Circuit.generated(
-        task,
-        distance=distance,
-        rounds=rounds,
-        after_clifford_depolarization=p,
-        before_round_data_depolarization=p,
-        before_measure_flip_probability=p,
-        after_reset_flip_probability=p,
-    )
+    try:
+        return stim.Circuit.generated(
+            task,
+            distance=distance,
+            rounds=rounds,
+            after_clifford_depolarization=p,
+            before_round_data_depolarization=p,
+            before_measure_flip_probability=p,
+            after_reset_flip_probability=p,
+        )
+    except (ValueError, TypeError) as error:  # TypeError: a number that does not fit Stim's
+        problem = str(error).strip().splitlines()[0]
+        raise CodeError(
+            f"Stim cannot generate '{task}' with distance {distance}, {rounds} rounds and "
+            f"noise {p:g}: {problem}"
+        ) from None

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from qdec.codes import Code
-from qdec.errors import ConfigError
+from qdec.errors import CodeError
 from qdec.match import Tier
 from qdec.match.gate import GateReport, fault_pairs, single_faults
 from qdec.windows import choose_geometry, parse_geometry
@@ -24,6 +24,7 @@ from qdec_tools.circuits import DEFAULT_TASK, memory
 def run(
     source: Path | int,
     *,
+    round_map: Path | None = None,
     rounds: int | None = None,
     p: float = 0.001,
     task: str = DEFAULT_TASK,
@@ -38,6 +39,7 @@ def run(
 
     Args:
         source: a circuit or ``*.dem`` file, or the distance of a generated memory experiment.
+        round_map: a file with the round of each detector of a code without time coordinates.
         rounds: rounds of the generated experiment; its distance by default.
         p: its noise.
         task: which experiment, as Stim names it.
@@ -52,13 +54,15 @@ def run(
         Exit status: 0 if every tier passed, else 1.
 
     Raises:
-        ConfigError: `weight` is neither 1 nor 2.
+        ValueError: `weight` is neither 1 nor 2.
         QdecError: the code cannot be read, or tier or windows do not suit it.
     """
     if weight not in (1, 2):
-        raise ConfigError(f"weight {weight}: the gate tries single faults (1) or pairs (2)")
+        raise ValueError(f"weight {weight}: the gate tries single faults (1) or pairs (2)")
     if isinstance(source, Path):
-        name, code = source.name, Code.from_file(source)
+        name, code = source.name, Code.from_file(source, round_map=round_map)
+    elif round_map is not None:
+        raise CodeError("--map goes with a code's file: generated experiments know their rounds")
     else:
         rounds = source if rounds is None else rounds
         name = f"{task} d={source} r={rounds} p={p:g}"

@@ -11,13 +11,13 @@ from qdec.codes import Code
 from qdec.errors import CodeError
 
 
-def run(path: Path, round_: int | None, *, raw: bool) -> int:
+def run(path: Path, round_: int | None, *, raw: bool, round_map: Path | None = None) -> int:
     """Print the record layout of a code. Returns the exit status.
 
     Raises:
         CodeError: the code cannot be served, has no such round, or (raw) is not a circuit.
     """
-    code = Code.from_file(path)
+    code = Code.from_file(path, round_map=round_map).streamed(raw=raw)
     space, console = code.spacetime, Console()
     console.print(
         f"{path.name}: {space.rounds} rounds of detectors, {code.layout.num_detectors} detectors, "
@@ -28,6 +28,11 @@ def run(path: Path, round_: int | None, *, raw: bool) -> int:
         console.print(
             f"rounds {space.head}...{space.head + repeats - 1} repeat with period {space.period}: "
             "the code can be streamed endlessly"
+        )
+    elif code.detector_spacetime.period:
+        console.print(
+            "the rounds repeat, but not how they are measured: detectors can be streamed "
+            "endlessly, measurements only as shots"
         )
     else:
         console.print("no round repeats: the code can only be streamed as shots")
@@ -72,8 +77,12 @@ def _measurements(code: Code, rounds: range) -> Table:
     for r in range(code.spacetime.rounds):
         n = measured.used_bits(r, code.spacetime.rounds)
         if r in rounds:
-            last_byte = max(0, (n + 7) // 8 - 1)
-            table.add_row(str(r), f"0...{last_byte}", f"rec[{first}] ... rec[{first + n - 1}]")
+            if n:
+                table.add_row(
+                    str(r), f"0...{(n - 1) // 8}", f"rec[{first}] ... rec[{first + n - 1}]"
+                )
+            else:
+                table.add_row(str(r), "–", "no measurement")
             if r == 0 and measured.num_sweep_bits:
                 at, end = measured.sweep_offset, measured.sweep_offset + measured.sweep_bytes - 1
                 table.add_row(

@@ -17,8 +17,8 @@ from qdec_tools.sources import Source
 
 # Rounds per message: a message costs a lane as much as decoding some twenty rounds of d=5, so fast
 # cycles send many at once; slow ones need not wait for so many.
-_FRAME_ROUNDS = 100
-_FRAME_US = 1000.0
+_FRAME_ROUNDS = 200
+_FRAME_US = 400.0
 # Rounds held back for want of credit at which a free-running source waits for commits.
 _MAX_UNSENT = 4096
 # Commit messages looked at together: checking one alone costs as much as checking a hundred.
@@ -29,6 +29,9 @@ _AUTO_MARGIN = 1.2
 # ... and is lengthened until a trial has at most this share of late windows of the lane's making.
 _LATE_SHARE = 0.001
 _TRIALS = 6
+# Finding a cycle time takes at most about this share of a run, in trials of so much of it.
+_FINDING_SHARE = 0.4
+_TRIAL_SHARE, _FLOOD_SHARE = 0.05, 0.075
 # ... and leaves room for neighbours, and for the slow seconds of a shared machine, which a short
 # trial does not show (at 2.0, 3 % of windows were late in one run of three).
 _ROOM = 3.0
@@ -36,10 +39,10 @@ _ROOM = 3.0
 
 @dataclass(slots=True)
 class Report:
-    """What a QPU has seen so far.
+    """What a QPU has seen so far, since it has been streaming at the pace shown.
 
     Attributes:
-        seconds: since the first round.
+        seconds: since the first round of these.
         cycle_us: time per round; 0 for as fast as credits allow.
         rounds: sent.
         committed: rounds committed.
@@ -47,6 +50,7 @@ class Report:
         rate_hz: rounds committed per second, over the last interval.
         windows: answered.
         late: of those, later than their deadline.
+        late_share: late beyond the scheduler's own delays (not `preempted`), as a share of all.
         preempted: of the late, those the operating system delayed (see `qdec.commit.Flag`).
         infeasible: windows whose syndrome nothing explains.
         tiers: windows by tier.
@@ -78,9 +82,14 @@ class Report:
     client_us: dict[str, float] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
 
+    @property
+    def late_share(self) -> float:
+        """See the class; 0 before the first window."""
+        return (self.late - self.preempted) / max(1, self.windows)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: no NaN."""
-        out = asdict(self)
+        out = {**asdict(self), "late_share": self.late_share}
         if out["error_rate"] != out["error_rate"]:
             out["error_rate"] = None
         return out
@@ -99,9 +108,8 @@ class Qpu:
         self._came: list[tuple[int, Commits]] = []
         self._sent = stream.info.next_round
         self._next_report = 0.0
-        self._last = (0.0, self._sent)
-        self._paced = False
         self.report = Report()
+        self._begin()
         stream.on_event = self._event
 
     def _event(self, line: str) -> None:
@@ -115,44 +123,57 @@ class Qpu:
         Args:
             cycle_us: time per round in µs; 0 for as fast as credits allow; None to find out first
                 what can be sustained, and pace at that.
-            seconds: how long; a source that ends sooner ends the run.
+            seconds: how long, finding out included; a source that ends sooner ends the run.
             frame_rounds: rounds per message; chosen from the cycle time if None.
 
         Raises:
             Refused, ServiceUnavailable: as the stream's methods.
         """
+        until = time.monotonic() + seconds
         if cycle_us is None:
-            cycle_us = self._find_cycle(min(2.0, seconds / 4), min(1.5, seconds / 4))
+            cycle_us = self._find_cycle(seconds)
+        self._begin()
         self.report.cycle_us = cycle_us
-        started = time.monotonic()
-        self._last = (started, self._stream.committed)
         if cycle_us:
-            self._paced = True
-            self._pace(cycle_us, started + seconds, frame_rounds or frame_for(cycle_us))
+            self._pace(cycle_us, until, frame_rounds or frame_for(cycle_us))
         else:
-            self._free_run(started + seconds, frame_rounds or 256)
+            self._free_run(until, frame_rounds or 256)
         self._finish()
-        self.report.seconds = time.monotonic() - started
         self._publish(time.monotonic())
         return self.report
 
-    def _find_cycle(self, flood_s: float, trial_s: float) -> float:
+    def interrupted(self) -> Report:
+        """The report of a run that an exception has ended."""
+        self._update(time.monotonic())
+        return self.report
+
+    def _begin(self) -> None:
+        """Count from here on: what was sent before is another pace's."""
+        self._digest()
+        self._origin = self._sent
+        self._began = time.monotonic()
+        self._last = (self._began, self._stream.committed)
+        self._lane, self._client = Latencies(), Latencies()
+        self._source.forget()
+        self.report = Report(events=self.report.events)
+
+    def _find_cycle(self, seconds: float) -> float:
         """The shortest cycle time, in µs, at which a trial keeps its deadlines, and some room.
 
         The first guess is what the whole chain does at full speed, with a margin.
         """
-        cycle_us = self._flood(flood_s)
+        give_up = time.monotonic() + _FINDING_SHARE * seconds
+        cycle_us = self._flood(_FLOOD_SHARE * seconds)
         for _ in range(_TRIALS):
-            self._paced = True
-            self._pace(cycle_us, time.monotonic() + trial_s, frame_for(cycle_us))
+            self._begin()
+            until = time.monotonic() + _TRIAL_SHARE * seconds
+            self._pace(cycle_us, until, frame_for(cycle_us))
             self._settle()
-            report = self.report
-            ours = report.late - report.preempted
-            windows = report.windows
-            self._forget()
-            if ours <= _LATE_SHARE * windows:
+            if self.report.late_share <= _LATE_SHARE:
                 break
             cycle_us = round(cycle_us * 1.3, 1)
+            if time.monotonic() > give_up:
+                break
         return round(cycle_us * _ROOM, 1)
 
     def _flood(self, seconds: float) -> float:
@@ -165,16 +186,11 @@ class Qpu:
 
     def _settle(self) -> None:
         """Wait for the windows that are complete; what remains is no queue."""
-        settled = self._sent - 2 * self._stream.info.window
+        info = self._stream.info
+        settled = self._sent - 2 * (info.window or info.shot_rounds)
         while self._stream.committed < settled:
             self._take(self._stream.poll(0.01))
         self._digest()
-
-    def _forget(self) -> None:
-        """Begin the lateness and latency figures again."""
-        self._paced = False
-        self._lane, self._client = Latencies(), Latencies()
-        self.report.windows = self.report.late = self.report.preempted = 0
 
     def _free_run(self, until: float, frame_rounds: int) -> None:
         while (now := time.monotonic()) < until:
@@ -232,18 +248,23 @@ class Qpu:
         commits = np.concatenate([c for _, c in self._came])
         came = np.repeat([now for now, _ in self._came], [len(c) for _, c in self._came])
         self._came.clear()
+        before = commits["first_round"] < self._origin
+        if before.any():
+            self._source.check(commits[before])
+            self._source.forget()
+            commits, came = commits[~before], came[~before]
         report, flags = self.report, commits["flags"]
-        if self._paced:
-            self._lane.add_many(commits["latency_ns"])
-            self._client.add_many(came - commits["t_send"].astype(np.int64))
-            report.windows += len(commits)
-            report.late += int(((flags & int(Flag.LATE)) != 0).sum())
-            report.preempted += int(((flags & int(Flag.PREEMPTED)) != 0).sum())
+        self._lane.add_many(commits["latency_ns"])
+        self._client.add_many(came - commits["t_send"].astype(np.int64))
+        report.windows += len(commits)
+        report.late += int(((flags & int(Flag.LATE)) != 0).sum())
+        report.preempted += int(((flags & int(Flag.PREEMPTED)) != 0).sum())
         report.infeasible += int(((flags & int(Flag.INFEASIBLE)) != 0).sum())
         for number, here in zip(*np.unique(commits["tier"], return_counts=True), strict=True):
             label = Tier(int(number)).label
             report.tiers[label] = report.tiers.get(label, 0) + int(here)
-        self._source.check(commits)
+        if len(commits):
+            self._source.check(commits)
 
     def _maybe_report(self, now: float) -> None:
         if now >= self._next_report:
@@ -252,20 +273,24 @@ class Qpu:
 
     def _publish(self, now: float) -> None:
         self._digest()
+        self._update(now)
+        self._on_report(self.report)
+
+    def _update(self, now: float) -> None:
         report, stream = self.report, self._stream
-        report.rounds = self._sent
-        report.committed = stream.committed
+        report.seconds = now - self._began
+        report.rounds = self._sent - self._origin
+        report.committed = max(0, stream.committed - self._origin)
         report.backlog = self._sent - stream.committed
         before, committed = self._last
         if now > before:
-            report.rate_hz = (report.committed - committed) / (now - before)
-        self._last = (now, report.committed)
+            report.rate_hz = (stream.committed - committed) / (now - before)
+        self._last = (now, stream.committed)
         report.resumes = stream.resumes
         report.errors, report.checked = self._source.errors, self._source.checked
         report.error_rate = self._source.rate
         report.lane_us = self._lane.summary_us()
         report.client_us = self._client.summary_us()
-        self._on_report(report)
 
 
 def frame_for(cycle_us: float) -> int:

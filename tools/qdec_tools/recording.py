@@ -8,7 +8,7 @@ from pathlib import Path
 from qdec.bits import Bytes
 from qdec.client import CodeText
 from qdec.codes import Code
-from qdec.codes.code import CodeKind, read_code_text
+from qdec.codes.code import CodeKind, read_code_text, read_round_map
 from qdec.errors import DataError
 from qdec_tools.shots import FORMATS, ShotFile, open_shots
 
@@ -91,8 +91,12 @@ class Recording:
         return records.reshape(-1, records.shape[2])
 
 
-def open_recording(sources: Sources) -> Recording:
+def open_recording(sources: Sources, given: CodeText | None = None) -> Recording:
     """Find, check and open everything.
+
+    Args:
+        sources: where to look.
+        given: the code, if it is at hand already.
 
     Raises:
         DataError: a file is missing, does not fit, or it is unclear which one is meant.
@@ -104,14 +108,12 @@ def open_recording(sources: Sources) -> Recording:
             "--circuit or --dem, and --dets or --measurements"
         )
     path, raw = _choose_shots(sources)
-    kind, code_path = _choose_code(sources, raw)
-    round_map = None if sources.round_map is None else _read_round_map(sources.round_map)
-    text = CodeText(kind, read_code_text(code_path), round_map)
-    code = Code.parse(kind, text.text, round_map=round_map)
+    text, origin = (given, "what was given") if given else _read_code(sources, raw)
+    code = Code.parse(text.kind, text.text, round_map=text.round_map)
     name = (sources.folder or path.parent).resolve().name
     shots = _open_shots(path, code, raw)
     recording = Recording(name, text, code, raw, shots)
-    recording.notes.append(f"code from {code_path.name}, shots from {path.name}")
+    recording.notes.append(f"code from {origin}, shots from {path.name}")
     if raw:
         recording.sweep = _open_sweep(sources, code, shots)
     elif sources.sweep is not None:
@@ -139,6 +141,13 @@ def _choose_shots(sources: Sources) -> tuple[Path, bool]:
             return path, name == "measurements"
     wanted = " nor ".join(f"{name}.b8" for name in names)
     raise DataError(f"{sources.folder} holds no {wanted} (nor with suffix .01 or .dets)")
+
+
+def _read_code(sources: Sources, raw: bool) -> tuple[CodeText, str]:
+    """The code, and the name of its file."""
+    kind, path = _choose_code(sources, raw)
+    round_map = None if sources.round_map is None else read_round_map(sources.round_map)
+    return CodeText(kind, read_code_text(path), round_map), path.name
 
 
 def _choose_code(sources: Sources, raw: bool) -> tuple[CodeKind, Path]:
@@ -222,18 +231,3 @@ def _open_predictions(folder: Path, recording: Recording) -> None:
             recording.predictions[path.name] = _matching(file, recording.shots)
         except DataError as error:
             recording.notes.append(f"not compared: {error}")
-
-
-def _read_round_map(path: Path) -> list[int]:
-    rounds = []
-    for number, line in enumerate(read_code_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            rounds.append(int(line))
-        except ValueError:
-            raise DataError(
-                f"{path}:{number}: '{line.strip()[:40]}' is not a round number (one per detector "
-                "and line)"
-            ) from None
-    return rounds

@@ -22,14 +22,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from qdec.client import Patience, Stream, open_stream, service_status
+from qdec.client import Patience, Stream
 from qdec.errors import ServiceUnavailable
 from qdec.match import Tier
 from qdec.windows import choose_geometry, parse_geometry
 from qdec_tools.flow import Flow, Pace
 from qdec_tools.recording import Recording, Sources, open_recording
 from qdec_tools.replay_result import Tally, as_json, table
-from qdec_tools.service import exit_on_sigterm, running_service
+from qdec_tools.service import COMPILE_S, exit_on_sigterm, open_patiently, running_service
 
 # Converted at once; bounds memory whatever the file's size.
 _BLOCK_SHOTS = 1024
@@ -97,17 +97,16 @@ def run(
 
 @contextmanager
 def _lane(endpoint: str | None) -> Iterator[str]:
-    """The endpoint to use, which answers."""
+    """The endpoint to use; our own lane may compile for as long as we wait for it."""
     if endpoint is None:
-        with running_service() as service:
+        with running_service(settings={"stall_s": COMPILE_S}) as service:
             yield service.endpoint
         return
-    service_status(endpoint)
     yield endpoint
 
 
 def _stream(endpoint: str, recording: Recording, tier: str, windows: str) -> Stream:
-    return open_stream(
+    return open_patiently(
         endpoint,
         f"replay-{os.getpid()}-{secrets.token_hex(4)}",
         code=recording.text,

@@ -368,6 +368,12 @@ class LogicalErrors:
         self.boundaries = 0
         self.intervals = 0
         self.rounds = 0
+        self._since = 0
+
+    def forget(self) -> None:
+        """Count from the last closed boundary on."""
+        self.errors = self.boundaries = self.intervals = 0
+        self._since = self.rounds
 
     def observe(self, boundary: int, frame: bytes, seam: bytes) -> int:
         """Compare what was committed at a boundary with the truth.
@@ -440,5 +446,5 @@ class LogicalErrors:
         if self.intervals == 0:
             return float("nan")
         changed = self.errors / (self.intervals * observables)
-        interval = self.rounds / self.intervals
+        interval = (self.rounds - self._since) / self.intervals
         return float((1 - max(0.0, 1 - 2 * changed) ** (1 / interval)) / 2)

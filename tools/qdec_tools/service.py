@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from qdec.client import service_status
+from qdec.client import CodeText, Patience, Stream, open_stream, service_status
 from qdec.errors import ServiceUnavailable
 
 Transport = Literal["ipc", "tcp"]
@@ -29,6 +29,9 @@ _CHILD = (
     "die_with_parent(int(sys.argv.pop(1))); from qdec.cli import main; main()"
 )
 _MAX_DIRECTORY = 60  # leaves room for a socket's name in sockaddr_un
+# Compiling a large guest's code takes a lane tens of seconds, in which it answers nobody.
+COMPILE_S = 120.0
+_ANSWERS_S = 5.0
 _STOP_S = 20.0  # a drain takes at most 10 s by default, and the supervisor gives 5 more
 
 
@@ -105,6 +108,32 @@ def running_service(
         process = stack.enter_context(_serving(config, log))
         _await_ready(process, endpoints, log, ready_s)
         yield Service(endpoints, process.pid, folder, config, log)
+
+
+def open_patiently(
+    endpoint: str,
+    name: str,
+    *,
+    code: CodeText | None = None,
+    patience: Patience | None = None,
+    **options: Any,
+) -> Stream:
+    """Open a stream whose code may first have to be compiled, on a service that answers at all.
+
+    Args:
+        endpoint: of any lane of the service.
+        name: of the stream.
+        code: a guest's code.
+        patience: timeouts, but for that of opening.
+        options: as `open_stream` takes them.
+
+    Raises:
+        Refused: the service said no.
+        ServiceUnavailable: nobody is there, or the stream is not open after `COMPILE_S`.
+    """
+    service_status(endpoint, _ANSWERS_S)
+    patience = replace(patience or Patience(), open_s=COMPILE_S)
+    return open_stream(endpoint, name, code=code, patience=patience, **options)
 
 
 def exit_on_sigterm() -> None:

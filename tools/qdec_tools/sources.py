@@ -7,13 +7,12 @@ from typing import Protocol
 
 import numpy as np
 import stim
-from numpy.typing import NDArray
 
 from qdec.bits import Bytes
 from qdec.client import Commits
 from qdec.codes import Code
 from qdec.commit import Flag
-from qdec.errors import CodeError
+from qdec_tools.recording import Recording
 from qdec_tools.sampler import EndlessSampler, LogicalErrors
 
 _SHOTS_AT_ONCE = 256
@@ -42,6 +41,10 @@ class Source(Protocol):
 
     def check(self, commits: Commits) -> None:
         """Compare commits with the truth."""
+        ...
+
+    def forget(self) -> None:
+        """Count logical errors from here on."""
         ...
 
     @property
@@ -83,6 +86,10 @@ class EndlessSource:
         boundaries = commits["first_round"].astype(np.int64) + commits["count"]
         truths = self._sampler.truths(boundaries)
         self._logical.observe_many(boundaries, commits["frame"], commits["seam"], truths)
+
+    def forget(self) -> None:
+        """See `Source.forget`."""
+        self._logical.forget()
 
     @property
     def rate(self) -> float:
@@ -142,6 +149,10 @@ class ShotSource:
             self.checked += 1
             self.errors += row["frame"].tobytes() != self._truth.popleft()
 
+    def forget(self) -> None:
+        """See `Source.forget`."""
+        self.errors = self.checked = 0
+
     @property
     def rate(self) -> float:
         """Logical errors per shot."""
@@ -149,42 +160,44 @@ class ShotSource:
 
 
 class RecordedSource:
-    """Recorded detection events, once through."""
+    """Recorded shots, once through."""
 
-    def __init__(self, code: Code, shots: Bytes, truth: NDArray[np.uint8] | None) -> None:
-        """Play ``(B, ceil(num_detectors/8))`` packed shots; `truth` is ``(B, frame_bytes)``."""
-        self._shots = shots
-        self._code = code
+    def __init__(self, recording: Recording) -> None:
+        """Start at the first shot; without a truth nothing is checked."""
+        self._recording = recording
+        self._rounds = recording.code.spacetime.rounds
         self._at = 0
-        self._truth = truth
+        self._answered = 0
         self.errors = 0
         self.checked = 0
-        if not len(shots):
-            raise CodeError("the recording holds no shots")
 
     def next(self, count: int) -> Bytes:
         """See `Source.next`."""
-        rounds = self._code.spacetime.rounds
-        shot, within = divmod(self._at, rounds)
-        stop = min(len(self._shots), shot + 1 + count // rounds)
-        records = self._code.layout.to_records(self._shots[shot:stop])
-        part = records.reshape(-1, records.shape[-1])[within : within + count]
+        shot, within = divmod(self._at, self._rounds)
+        stop = min(len(self._recording), shot - (-(within + count) // self._rounds))
+        part = self._recording.records(shot, stop)[within : within + count]
         self._at += len(part)
         return part
 
     def close(self) -> Bytes | None:
         """See `Source.close`: the rest of the shot that has begun."""
-        within = self._at % self._code.spacetime.rounds
-        return self.next(self._code.spacetime.rounds - within) if within else None
+        within = self._at % self._rounds
+        return self.next(self._rounds - within) if within else None
 
     def check(self, commits: Commits) -> None:
         """See `Source.check`."""
-        for row in commits[(commits["flags"] & Flag.SHOT_END) != 0]:
-            if self._truth is not None:
-                self.errors += bool((row["frame"] != self._truth[self.checked]).any())
-            self.checked += 1
+        frames = commits["frame"][(commits["flags"] & Flag.SHOT_END) != 0]
+        start, self._answered = self._answered, self._answered + len(frames)
+        if self._recording.truth is not None:
+            truth = self._recording.truth.read(start, self._answered)
+            self.errors += int((frames != truth).any(axis=1).sum())
+            self.checked += len(frames)
+
+    def forget(self) -> None:
+        """See `Source.forget`."""
+        self.errors = self.checked = 0
 
     @property
     def rate(self) -> float:
         """Logical errors per shot."""
-        return self.errors / self.checked if self._truth is not None and self.checked else np.nan
+        return self.errors / self.checked if self.checked else float("nan")

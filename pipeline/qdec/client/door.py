@@ -88,7 +88,8 @@ class Door:
                 time.sleep(min(0.2, 0.01 * attempt))
         raise ServiceUnavailable(
             f"no lane at {endpoint} opened stream '{self.body.stream}' within "
-            f"{patience_s:g} s ({problem}): is the service running?"
+            f"{patience_s:g} s ({problem}): is the service running? (A large code of your own may "
+            "still be compiling there; once it is compiled, opening is quick.)"
         )
 
     def _ask(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import zmq
+from pydantic import ValidationError
 
 from qdec.bus.wire import OpenBody
 from qdec.client.door import Door
@@ -12,6 +13,7 @@ from qdec.client.interface import Stream
 from qdec.client.options import CodeText, Patience
 from qdec.client.split import SplitStream
 from qdec.client.stream import LaneStream
+from qdec.errors import Refused, WireCode
 
 
 def open_stream(
@@ -54,7 +56,12 @@ def open_stream(
         "part": None if code else 0,
     }
     given = {k: v for k, v in options.items() if v is not None and v is not False}
-    body = OpenBody(stream=stream, code=code.kind if code else "", **given)  # type: ignore[arg-type]
+    try:
+        body = OpenBody(stream=stream, code=code.kind if code else "", **given)
+    except ValidationError as error:  # the service would say the same
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise Refused(WireCode.BAD_OPTION, f"{where}: {problem['msg']}") from None
     patience, context = patience or Patience(), context or zmq.Context.instance()
     first = LaneStream(Door((endpoint,), body, code, patience, context))
     first.connect()

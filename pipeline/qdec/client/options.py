@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,6 @@ class CodeText:
         round_map: round of each detector, for codes without time coordinates.
     """
 
-    kind: str
+    kind: Literal["circuit", "dem"]
     text: str
     round_map: Sequence[int] | None = None

@@ -66,7 +66,6 @@ class LaneStream(Stream):
         self._next_window = 0
         self._heard = 0.0
         self._pinged = False
-        self._asked = 0.0
         self._restraint = 1
         self._ready: deque[Commits] = deque()
         self._committed = 0
@@ -261,19 +260,19 @@ class LaneStream(Stream):
     # -- breaks --------------------------------------------------------------------------------
 
     def _check_silence(self) -> None:
-        now = time.monotonic()
-        if now - self._heard < self._patience.silence_s or self._socket is None:
+        quiet = time.monotonic() - self._heard
+        if quiet < self._patience.silence_s or self._socket is None:
             return
         if not self._pinged:
             self._pinged = True
-            self._asked = now
+            # While nobody polled, nothing could be heard: that is no silence of the lane's.
+            self._heard = time.monotonic() - self._patience.silence_s
             try:
                 self._socket.send(encode(Ping(self._handle, self._epoch)), zmq.NOBLOCK)
             except zmq.Again:
                 self._resume("the lane does not read")
             return
-        # Counted from the question: its caller may have been elsewhere before it, for long.
-        if now - self._asked > self._patience.dead_s * self._restraint - self._patience.silence_s:
+        if quiet > self._patience.dead_s * self._restraint:
             # A lane that is alive but slow must not be asked over and over to begin again.
             self._restraint = min(64, 2 * self._restraint)
             self._resume("the lane is silent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -45,6 +45,8 @@ class Code:
         spacetime: mechanisms by round, and what repeats.
         measurements: raw measurements → detectors; None for a code given as a DEM.
         undetectable: mechanisms, or parts of them, that flip no detector: no decoder sees them.
+        detector_spacetime: the same as `spacetime`, for streams of detectors, whatever their
+            measurements: it may repeat where those do not.
     """
 
     digest: bytes
@@ -52,7 +54,8 @@ class Code:
     layout: RoundLayout
     spacetime: SpaceTime
     measurements: MeasurementMap | None
-    undetectable: int = 0
+    undetectable: int
+    detector_spacetime: SpaceTime
 
     @classmethod
     def parse(
@@ -97,14 +100,17 @@ class Code:
         return cls.parse("circuit", str(circuit), **options)  # type: ignore[arg-type]
 
     @classmethod
-    def from_file(cls, path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Code:
-        """Make a code from a file; ``*.dem`` is a DEM, anything else a circuit.
+    def from_file(
+        cls, path: Path, *, round_map: Path | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Code:
+        """Make a code from a file, and another that maps its detectors to rounds.
 
         Raises:
-            CodeError: as `parse`, or the file cannot be read.
+            CodeError: as `parse`, or a file cannot be read.
         """
-        kind: CodeKind = "dem" if path.suffix == ".dem" else "circuit"
-        return cls.parse(kind, read_code_text(path, limits), limits=limits)
+        rounds = None if round_map is None else read_round_map(round_map, limits)
+        text = read_code_text(path, limits)
+        return cls.parse(code_kind(path), text, round_map=rounds, limits=limits)
 
     @classmethod
     def _make(
@@ -125,14 +131,28 @@ class Code:
         slots = layout.num_rounds * layout.record_bytes * 8
         check_bound("bits of a shot's round records", slots, limits.slots)
         parts = None if circuit is None else read_measurements(circuit, layout)
-        spacetime = SpaceTime.build(
+        detector_spacetime, spacetime = SpaceTime.build(
             layout, mechanisms, dem.num_observables, None if parts is None else parts.fingerprints
         )
         measured = None if parts is None else MeasurementMap(parts, spacetime)
         if measured is not None:
             slots = layout.num_rounds * measured.record_bytes * 8
             check_bound("bits of a shot's measurement records", slots, limits.slots)
-        return cls(digest, dem, layout, spacetime, measured, mechanisms.undetectable)
+        return cls(
+            digest, dem, layout, spacetime, measured, mechanisms.undetectable, detector_spacetime
+        )
+
+    def streamed(self, *, raw: bool) -> Code:
+        """The code as it is to a stream of measurements (`raw`) or of detectors.
+
+        They differ where detectors repeat and their measurements do not: in a circuit that runs
+        one patch after the other, say. To a stream of detectors such a code has no measurements.
+        """
+        return self if raw or self.detector_spacetime is self.spacetime else self._as_detectors
+
+    @cached_property
+    def _as_detectors(self) -> Code:
+        return replace(self, spacetime=self.detector_spacetime, measurements=None)
 
     @property
     def num_observables(self) -> int:
@@ -186,16 +206,46 @@ def _digest(kind: CodeKind, text: str, round_map: Sequence[int] | None) -> bytes
     return key.digest()
 
 
+def code_kind(path: Path) -> CodeKind:
+    """What a code file holds: ``*.dem`` a DEM, anything else a circuit."""
+    return "dem" if path.suffix == ".dem" else "circuit"
+
+
 def read_code_text(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
     """Read a code file, refusing one larger than `limits.text_bytes` before reading it.
 
     Raises:
         CodeError: the file is missing, unreadable, too large or not UTF-8.
     """
+    return _read_text(path, "code", limits)
+
+
+def read_round_map(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[int]:
+    """Read the round of each detector, one per line.
+
+    Raises:
+        CodeError: as `read_code_text`, or a line holds no number.
+    """
+    rounds = []
+    for number, line in enumerate(_read_text(path, "round map", limits).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            rounds.append(int(line))
+        except ValueError:
+            raise CodeError(
+                f"{path}:{number}: '{line.strip()[:40]}' is not a round number (one per detector "
+                "and line)"
+            ) from None
+    return rounds
+
+
+def _read_text(path: Path, what: str, limits: Limits) -> str:
     try:
         size = path.stat().st_size
         if size > limits.text_bytes:
             raise CodeError(f"{path}: {size:,} bytes exceed the limit of {limits.text_bytes:,}")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CodeError(f"cannot read the code {path}: {error}") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise CodeError(f"cannot read the {what} {path}: {why}") from None

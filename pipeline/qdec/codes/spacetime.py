@@ -119,16 +119,19 @@ class SpaceTime:
         layout: RoundLayout,
         mechanisms: Mechanisms,
         num_observables: int,
-        extra_fingerprint: NDArray[np.uint64] | None = None,
-    ) -> SpaceTime:
+        measured: NDArray[np.uint64] | None = None,
+    ) -> tuple[SpaceTime, SpaceTime]:
         """Sort mechanisms by the round they start in and find the repetition.
 
         Args:
             layout: where each detector stands.
             mechanisms: the DEM's mechanisms.
             num_observables: observables of the DEM.
-            extra_fingerprint: ``(num_rounds,)`` more that must agree between repeating rounds
-                (the measurements that make up the detectors).
+            measured: ``(num_rounds,)`` fingerprints of how measurements make up the detectors.
+
+        Returns:
+            What a stream of detectors sees, and what a stream of measurements sees, whose rounds
+            repeat only where they are made up alike. One and the same where that changes nothing.
         """
         everything = _in_rounds(layout, mechanisms)
         span = int((everything.last_round - everything.first_round).max())
@@ -137,21 +140,21 @@ class SpaceTime:
         np.minimum.at(starts, everything.group, everything.first_round)
         np.maximum.at(ends, everything.group, everything.last_round)
         prints = _fingerprints(layout, everything, starts)
-        if extra_fingerprint is not None:
-            prints = prints * np.uint64(3) + extra_fingerprint
-        head, period, tail = find_repetition(prints)
-        template = [*range(head + period), *range(layout.num_rounds - tail, layout.num_rounds)]
-        return cls(
-            layout,
-            num_observables,
-            head,
-            period,
-            tail,
-            span,
-            int((ends - starts).max()),
-            tuple(_by_starting_round(everything, starts, template)),
-            tuple(template),
-        )
+        reach = int((ends - starts).max())
+
+        def folded(repetition: tuple[int, int, int]) -> SpaceTime:
+            head, period, tail = repetition
+            template = [*range(head + period), *range(layout.num_rounds - tail, layout.num_rounds)]
+            by_class = tuple(_by_starting_round(everything, starts, template))
+            return cls(layout, num_observables, *repetition, span, reach, by_class, tuple(template))
+
+        of_detectors = find_repetition(prints)
+        detectors = folded(of_detectors)
+        if measured is None:
+            return detectors, detectors
+        of_measurements = find_repetition(prints * np.uint64(3) + measured)
+        alike = of_measurements == of_detectors
+        return detectors, detectors if alike else folded(of_measurements)
 
     @property
     def rounds(self) -> int:
@@ -162,6 +165,11 @@ class SpaceTime:
     def components_per_round(self) -> int:
         """Components that start in the fullest round: what windows cost, per round."""
         return max(len(c.p) for c in self._by_class)
+
+    @property
+    def repetition(self) -> tuple[int, int, int]:
+        """(head, period, tail): with the code, all that this depends on."""
+        return self.head, self.period, self.tail
 
     def fits(self, length: int) -> bool:
         """Whether a shot of `length` rounds can be made by stretching the repetition."""

@@ -30,8 +30,8 @@ class WindowBank:
         self.part = part
         self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
         space = code.spacetime
-        self._settled, self._period = space.settled, max(1, space.period)
-        self._steady: dict[int, CompiledWindow] = {}
+        self.settled, self._period = space.settled, max(1, space.period)
+        self._steady: dict[tuple[int, int], CompiledWindow] = {}
 
     def prepare(self, length: int | None) -> None:
         """Compile every window that shots of `length` rounds (None: endless) will need.
@@ -40,6 +40,7 @@ class WindowBank:
             GeometryError: a window cannot be compiled.
         """
         space = self.code.spacetime
+        self._prepare_larger(length)
         start = 0
         steady: set[_Key] = set()
         while True:
@@ -57,6 +58,16 @@ class WindowBank:
             steady.add(key)
             start += window.commit
 
+    def _prepare_larger(self, length: int | None) -> None:
+        """Compile what streams that are behind will need, one of each for each phase."""
+        buffer, step = self.geometry.window - self.geometry.commit, self.geometry.commit
+        for commit in self.geometry.larger_commits:
+            start = (self.settled // step + 1) * step
+            for first in range(start, start + step * self._period, step):
+                end = first + commit + buffer
+                if length is None or end <= length - self.code.spacetime.tail:
+                    self.get(Window(first, end, commit, None))
+
     def _last_stretch(self, start: int, length: int) -> int:
         """Skip ahead over windows already compiled, to the last whole period before the tail."""
         space, commit = self.code.spacetime, self.geometry.commit
@@ -66,12 +77,12 @@ class WindowBank:
 
     def get(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
         """The decoder for a window; with erasures, one compiled for this occasion (slow)."""
-        if window.length is None and not erasures and window.start > self._settled:
-            # The windows of an endless stream: as many kinds as its period has rounds.
-            phase = (window.start - self._settled) % self._period
-            steady = self._steady.get(phase)
+        if window.length is None and not erasures and window.start > self.settled:
+            # The windows of an endless stream: few kinds, one for each round of its period.
+            kind = (window.start - self.settled) % self._period, window.commit
+            steady = self._steady.get(kind)
             if steady is None:
-                steady = self._steady[phase] = self._look_up(window)
+                steady = self._steady[kind] = self._look_up(window)
             return steady
         if erasures:
             return self._compile(window, erasures)

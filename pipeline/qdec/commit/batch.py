@@ -51,6 +51,7 @@ class Job:
         flags: what is known before decoding, as bits of `qdec.commit.Flag`.
         came: when the last round of the last of them came.
         took: ns that the decoder's call took, once it is over.
+        regions: commit regions of ordinary length in each of its windows.
     """
 
     stream: Finisher
@@ -61,6 +62,7 @@ class Job:
     flags: int
     came: Mark
     took: int = 0
+    regions: int = 1
 
 
 def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
@@ -88,7 +90,8 @@ def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
         for job in batch:
             n = len(job.syndrome)
             job.took = took
-            job.stream.cost.learn(count_events(job.syndrome) // n, each)
+            events = count_events(job.syndrome) // (n * job.regions)
+            job.stream.cost.learn(events, each // job.regions)
             if n == len(syndromes):
                 job.stream.finish(job, answers)
                 break

@@ -25,7 +25,7 @@ from qdec.errors import WireCode, WireError
 from qdec.ingest import Intake, LossLog, ShotPosition
 from qdec.match import Answers, Tier
 from qdec.windows.cut import Erasure, answer_bytes, carry_seam
-from qdec.windows.geometry import window_at, window_end
+from qdec.windows.geometry import Window, window_at, window_end
 from qdec.windows.ring import RoundRing
 
 _NEVER = 1 << 62
@@ -150,7 +150,8 @@ class StreamDecoder:
         self._length = length
         self._flags = flags
         self._frame_bytes, self._seam_bytes = answer_bytes(code.spacetime)
-        window = bank.geometry.window or code.spacetime.rounds
+        window = bank.geometry.longest or code.spacetime.rounds
+        self._larger = bank.geometry.larger_commits
         self._ring = RoundRing(ring_rounds, window, code.layout.record_bytes)
         self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
         self._losses = LossLog(ring_rounds + self.intake.lookback, self.intake.record_bytes)
@@ -365,15 +366,26 @@ class StreamDecoder:
         return self._frame_bytes + self._seam_bytes
 
     def ready(self, limit: int) -> int:
-        """How many windows are ready, counted up to `limit`."""
+        """How many windows are ready, counted up to `limit`; a larger one for what it covers."""
         received = self.received
         found = 0
         for shot in self._shots:
             if shot.ready_at <= received:
-                found += 1
+                found += 1 if not self._larger else self._regions(shot, limit - found)
                 if found >= limit:
                     break
         return found
+
+    def _regions(self, shot: Shot, limit: int) -> int:
+        """Commit regions that the next window of a shot may take at once, at most `limit`."""
+        commit, buffer = self._geometry.commit, self._geometry.window - self._geometry.commit
+        if shot.start > self._bank.settled:
+            for larger in self._larger:
+                end = shot.start + larger + buffer
+                inside = shot.length is None or end <= shot.length - self._space.tail
+                if larger <= limit * commit and inside and shot.base + end <= self.received:
+                    return larger // commit
+        return 1
 
     def first_ready(self) -> tuple[Mark, int]:
         """When the first ready window came, and what it is expected to take, ns (0: not known).
@@ -394,15 +406,20 @@ class StreamDecoder:
         received = self.received
         for shot in self._shots:
             if shot.ready_at <= received:
-                ready.append(self._job(shot))
-                if len(ready) >= limit:
+                ready.append(self._job(shot, limit))
+                limit -= ready[-1].regions
+                if limit <= 0:
                     break
         return ready
 
-    def _job(self, shot: Shot) -> Job:
+    def _job(self, shot: Shot, limit: int) -> Job:
         start = shot.start
         window = window_at(self._geometry, start, shot.length)
-        came = self._marks.of(shot.ready_at)
+        regions = self._regions(shot, limit) if self._larger else 1
+        if regions > 1:
+            more = (regions - 1) * window.commit
+            window = Window(start, window.end + more, window.commit + more, shot.length)
+        came = self._marks.of(shot.base + window.end)
         shot.ready_at = _NEVER
         flags = self._flags
         erasures: tuple[Erasure, ...] = ()
@@ -421,7 +438,7 @@ class StreamDecoder:
             overlap = min(self._seam_bytes, len(syndrome))
             syndrome[:overlap] ^= shot.seam[:overlap]
         decoder = self._bank.get(window, erasures)
-        return Job(self, shot, window, decoder, syndrome[None], flags, came)
+        return Job(self, shot, window, decoder, syndrome[None], flags, came, regions=regions)
 
     def finish(self, job: Job, answers: Answers) -> None:
         """Take the answer to one of this stream's jobs."""

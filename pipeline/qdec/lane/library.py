@@ -5,18 +5,25 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from qdec.codes import Code, Limits, Part
-from qdec.codes.code import DEFAULT_LIMITS, CodeKind, read_code_text
-from qdec.commit import WindowBank
+from qdec.codes.code import (
+    DEFAULT_LIMITS,
+    CodeKind,
+    code_kind,
+    read_code_text,
+    read_round_map,
+)
+from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
 from qdec.config import StreamConfig
-from qdec.errors import QdecError
+from qdec.errors import CodeError, ConfigError, QdecError
+from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import fault_pairs, single_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
-_BankKey = tuple[bytes, Tier, Geometry, Part | None]
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
 # Faults tried before a correlated stream opens; a sample of them where there are more.
@@ -26,6 +33,8 @@ _PROBED_FAULTS = 64
 # What trying them may take, about: when a guest opens, and before the service is ready.
 _GATE_S = 0.3
 _WARM_GATE_S = 10.0
+
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None]
 
 
 class Library:
@@ -65,11 +74,14 @@ class Library:
         Raises:
             CodeError: it cannot be read or parsed.
         """
-        kind: CodeKind = "dem" if stream.code.suffix == ".dem" else "circuit"
         try:
-            return self.code(kind, read_code_text(stream.code))
-        except QdecError as error:
-            raise type(error)(f"stream '{stream.name}' ({stream.code}): {error}") from None
+            return self._from_files(stream)
+        except CodeError as error:
+            raise type(error)(f"stream '{stream.name}': {error}") from None
+
+    def _from_files(self, stream: StreamConfig) -> Code:
+        rounds = None if stream.map is None else read_round_map(stream.map)
+        return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
 
     def bank(
         self,
@@ -84,7 +96,7 @@ class Library:
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        key = (code.digest, tier, geometry, part)
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part)
         bank = self._banks.get(key)
         if bank is None:
             bank = WindowBank(code, tier, geometry, part)
@@ -95,17 +107,17 @@ class Library:
         bank.prepare(length)
         return bank
 
-    def warm(self, stream: StreamConfig) -> None:
-        """Compile everything that opening a configured stream will need.
+    def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
+        """Compile everything that opening a configured stream will need, and make sure it opens.
 
         Of a stream in parts that is all of them: a process warms up before it knows which lane it
         is going to serve, and together they are no larger than the whole.
 
         Raises:
-            QdecError: the stream cannot be served; the message names it.
+            ConfigError: the stream cannot be served; the message names it.
         """
-        code = self.configured(stream)
         try:
+            code = self._from_files(stream).streamed(raw=stream.raw)
             geometry = choose_geometry(
                 parse_geometry(stream.windows),
                 code,
@@ -113,12 +125,19 @@ class Library:
                 distance=stream.distance,
             )
             tier = Tier.from_label(stream.tier)
+            ring_rounds = rounds_in_flight(
+                code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
+            )
             length = None if stream.endless else code.spacetime.rounds
-            for part in range(stream.parts):
+            banks = [
                 self.bank(code, tier, geometry, length, part_of(code, stream, part))
+                for part in range(stream.parts)
+            ]
             self.fence(code, tier, budget_s=_WARM_GATE_S)
+            for bank in banks:
+                make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
-            raise type(error)(f"stream '{stream.name}': {error}") from None
+            raise ConfigError(f"stream '{stream.name}': {error}") from None
 
     def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
         """Why a tier does not keep this code's distance, or an empty string.
@@ -143,6 +162,15 @@ def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
         CodeError: the code cannot be divided among so many lanes.
     """
     return code.split(stream.parts)[part] if stream.parts > 1 else None
+
+
+def make_decoder(
+    bank: WindowBank, *, length: int | None, **options: Any
+) -> StreamDecoder | ShotDecoder:
+    """In columns where each shot is one window, else window by window."""
+    if length is not None and bank.geometry.is_whole:
+        return ShotDecoder(bank, length=length, **options)
+    return StreamDecoder(bank, length=length, **options)
 
 
 def _gate(code: Code, tier: Tier, budget_s: float) -> str:

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from qdec.bus.cursor import Cursor, cursor_size, unseal
-from qdec.bus.wire import MAX_CURSOR_BYTES, Open, OpenBody
+from qdec.bus.cursor import Cursor, unseal
+from qdec.bus.wire import Open, OpenBody
 from qdec.codes import Code, Limits
 from qdec.codes.code import DEFAULT_LIMITS
-from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState, WindowBank
+from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
-from qdec.lane.library import Library, part_of
+from qdec.lane.bounds import rounds_in_flight
+from qdec.lane.library import Library, make_decoder, part_of
 from qdec.lane.session import Terms
 from qdec.match import Tier
 from qdec.windows import Geometry, choose_geometry, parse_geometry
-from qdec.windows.cut import answer_bytes
 
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
 # nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
@@ -100,7 +100,8 @@ class Doorkeeper:
         else:
             wanted = self._guest(body, parts)
         hurry = busy and configured is None and cursor is None
-        code = self._code(configured, body, parts, _HURRIED if hurry else DEFAULT_LIMITS)
+        limits = _HURRIED if hurry else DEFAULT_LIMITS
+        code = self._code(configured, body, parts, limits).streamed(raw=wanted.raw)
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
         if cursor is not None:
@@ -132,41 +133,29 @@ class Doorkeeper:
     def _check_guest(self, code: Code, geometry: Geometry, most: int) -> None:
         """A guest's windows are compiled in the lane's own thread: keep that short."""
         space = code.spacetime
-        components = (geometry.window or space.rounds) * space.components_per_round
+        rounds = geometry.longest or space.rounds
+        components = rounds * space.components_per_round
         if components > most:
             raise WireError(
                 WireCode.LIMIT,
-                f"windows of {geometry.window or space.rounds} rounds have {components:,} "
+                f"windows of {rounds} rounds have {components:,} "
                 f"mechanisms, too many to compile while serving (limit {most:,}): "
                 "choose smaller windows, have the stream configured, or open it on a lane that "
                 "serves nobody else",
             )
 
     def _open(self, terms: Terms, wanted: StreamConfig, cursor: Cursor | None) -> Opening:
-        code, geometry = terms.code, terms.geometry
-        window = geometry.window or code.spacetime.rounds
-        ring_rounds = max(wanted.ring_rounds, 2 * window)
-        measured = code.measurements if terms.raw else None
-        # Detectors, measurements, and which bits of what came were lost.
-        came = measured.record_bytes if measured else code.layout.record_bytes
-        record_bytes = code.layout.record_bytes + (came if measured else 0) + came
-        limit = self.config.service.max_stream_bytes
-        if (ring_rounds + window) * record_bytes > limit:
-            raise WireError(
-                WireCode.LIMIT,
-                f"{ring_rounds} rounds in flight need more than max_stream_bytes = {limit:,}",
-            )
-        history = measured.lookback * measured.record_bytes if measured else 0
-        sweep = measured.sweep_bytes if measured else 0
-        if cursor_size(*answer_bytes(code.spacetime), history, sweep) > MAX_CURSOR_BYTES:
-            raise WireError(
-                WireCode.LIMIT,
-                f"the stream's resume cursor would exceed {MAX_CURSOR_BYTES} bytes: its "
-                "mechanisms span too many rounds",
-            )
-        bank = self._library.bank(code, terms.tier, geometry, terms.shot_rounds, terms.part)
+        code = terms.code
+        ring_rounds = rounds_in_flight(
+            code,
+            terms.geometry,
+            raw=terms.raw,
+            wanted=wanted.ring_rounds,
+            limit=self.config.service.max_stream_bytes,
+        )
+        bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds, terms.part)
         fence = self._library.fence(code, terms.tier)
-        decoder = _decoder(
+        decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
             ring_rounds=ring_rounds,
@@ -272,21 +261,15 @@ class Doorkeeper:
             )
         if cursor.tier not in set(Tier):
             raise CursorError("the cursor names a tier this version does not have")
-        pinned = Geometry(cursor.window_rounds, cursor.commit_rounds)
+        # What a stream that is behind may do is no part of its state.
+        wish = parse_geometry(wanted.windows)
+        most = wish.most if wish != "auto" else 0
+        pinned = Geometry(cursor.window_rounds, cursor.commit_rounds, most)
         try:
             # A rule may be newer than the cursor, and windows that break it could hang the lane.
             return choose_geometry(pinned, code, endless=wanted.endless)
         except GeometryError as error:
             raise CursorError(f"the cursor does not fit any more: {error}") from None
-
-
-def _decoder(
-    bank: WindowBank, *, length: int | None, **options: Any
-) -> StreamDecoder | ShotDecoder:
-    """In columns where each shot is one window, else window by window."""
-    if length is not None and bank.geometry.is_whole:
-        return ShotDecoder(bank, length=length, **options)
-    return StreamDecoder(bank, length=length, **options)
 
 
 def _state(cursor: Cursor) -> StreamState:

@@ -10,7 +10,7 @@ import zmq
 from qdec.arena import Arena
 from qdec.child import Child, main
 from qdec.config import Config
-from qdec.errors import ArenaError, QdecError
+from qdec.errors import ArenaError, ConfigError
 from qdec.lane import realtime
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
@@ -45,14 +45,15 @@ class LaneProcess:
             return 0
         config = Config.model_validate(message["config"])
         key = bytes.fromhex(message["key"])
-        for stream in config.stream:
+        for index, stream in enumerate(config.stream):
             try:
-                self._library.warm(stream)
-            except QdecError as error:
+                self._library.warm(stream, config.service.max_stream_bytes)
+            except ConfigError as error:
                 # At the service's start that is fatal; later, a code file that has gone bad must
                 # not keep other streams from being served.
                 if message["strict"]:
-                    raise
+                    self._child.control.send("failed", message=str(error), stream=index)
+                    return 2
                 log.error("%s: its stream will be refused", error)
         realtime.settle()
         self._child.control.send("warm")

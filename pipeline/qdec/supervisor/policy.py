@@ -123,15 +123,25 @@ class Policy:
     """
 
     def __init__(self, table: Sequence[Role], stall_s: float, drain_s: float = 10.0) -> None:
-        """Nothing runs yet."""
-        self.table = tuple(table)
+        """Nothing runs yet; see `adopt`."""
+        self.adopt(table, stall_s, drain_s)
         self.restarts: Counter[tuple[str, int]] = Counter()
-        self._drain_s = drain_s
-        self._stall_s = stall_s
         self._children: dict[int, Child] = {}
         self._next_id = 1
         self._backoffs: dict[str, _Backoff] = {}
         self._stopping = False
+
+    def adopt(self, table: Sequence[Role], stall_s: float, drain_s: float) -> None:
+        """Go by these from now on.
+
+        Args:
+            table: the roles, by distinct names.
+            stall_s: silence after which a child is given up.
+            drain_s: time that a child has to drain.
+        """
+        self.table = tuple(table)
+        self._stall_s = stall_s
+        self._drain_s = drain_s
 
     @property
     def children(self) -> tuple[Child, ...]:

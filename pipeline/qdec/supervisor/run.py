@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qdec.arena import Arena
-from qdec.config import Config, load_config
+from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.supervisor.keys import cursor_key
@@ -59,7 +59,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._announced = False
         self._give_up: float | None = None
-        self._failure: str | None = None
+        self._failure: ConfigError | None = None
         self._next_watchdog = 0.0
         self._candidate = config
         self._checking: subprocess.Popen[bytes] | None = None
@@ -95,8 +95,8 @@ class Supervisor:
             if self._checking is not None:
                 self._checking.kill()
                 self._checking.communicate()
-        if self._failure:
-            raise ConfigError(self._failure)
+        if self._failure is not None:
+            raise self._failure
         log.info("stopped")
         return 0
 
@@ -191,10 +191,16 @@ class Supervisor:
                 log.error("child %d: %s", child, message["message"])
                 vital = self._policy.child(child).role.vital
                 if vital and not self._announced and self._failure is None:
-                    self._failure = message["message"]
+                    self._failure = self._blame(message)
                     self._policy.stop()
             case "drained":
                 log.info("child %d drained", child)
+
+    def _blame(self, message: Message) -> ConfigError:
+        """Why a child could not start, with the place in the configuration that is to blame."""
+        if self._path is None or "stream" not in message:
+            return ConfigError(message["message"])
+        return stream_error(message["message"], self._path, message["stream"])
 
     def _reap(self) -> None:
         for child, process in list(self._processes.items()):
@@ -271,6 +277,7 @@ class Supervisor:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._candidate = load_config(self._path)
+            _check_reload(self._config, self._candidate)
         except ConfigError as error:
             self._refuse_reload(str(error))
             return
@@ -310,7 +317,7 @@ class Supervisor:
             for child in self._policy.retire_spares(role, now):
                 self._tell(child, "drain", seconds=0)
         self._config = new
-        self._policy.table = process_table(new)
+        self._policy.adopt(process_table(new), new.service.stall_s, new.service.drain_s)
         for one in self._policy.children:
             self._tell(one.id, "configure", config=self._config_json())
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
@@ -327,6 +334,21 @@ class Supervisor:
         if interval and self._policy.ready and now >= self._next_watchdog:
             self._next_watchdog = now + interval
             notify("WATCHDOG=1")
+
+
+def _check_reload(old: Config, new: Config) -> None:
+    """Refuse what cannot change while the service runs.
+
+    Raises:
+        ConfigError: it has.
+    """
+    before, after = old.service.state_dir, new.service.state_dir
+    if before != after:
+        # Its key seals every cursor that clients hold; lanes have it since they were started.
+        raise ConfigError(
+            f"state_dir cannot change from {before} to {after} while the service runs, because "
+            "clients could not resume: stop the service, and start it again"
+        )
 
 
 def _ending(status: int) -> str:

@@ -26,19 +26,40 @@ class Geometry:
     Attributes:
         window: W, rounds decoded together.
         commit: C, leading rounds of a window whose corrections are final. W - C is the buffer.
+        most: M: where a stream is behind, its next window may commit 2 C, 4 C, ...
+            up to M rounds at once, with the same buffer. 0: all windows are alike, so that answers
+            do not depend on when they were decoded.
     """
 
     window: int
     commit: int
+    most: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether each shot is one window."""
         return self.window == 0
 
+    @property
+    def longest(self) -> int:
+        """Rounds of the longest window; 0 for whole shots."""
+        return max(self.most, self.commit) + self.window - self.commit
+
+    @property
+    def larger_commits(self) -> tuple[int, ...]:
+        """Rounds that windows of a stream that is behind may commit, the largest first."""
+        found = []
+        commit = 2 * self.commit
+        while 0 < commit <= self.most:
+            found.append(commit)
+            commit *= 2
+        return tuple(reversed(found))
+
     def __str__(self) -> str:
-        """``whole`` or ``W,C``: the form that `parse_geometry` reads."""
-        return "whole" if self.is_whole else f"{self.window},{self.commit}"
+        """``whole``, ``W,C`` or ``W,C,M``: the form that `parse_geometry` reads."""
+        if self.is_whole:
+            return "whole"
+        return f"{self.window},{self.commit}" + (f",{self.most}" if self.most else "")
 
 
 WHOLE = Geometry(0, 0)
@@ -83,7 +104,7 @@ def window_at(geometry: Geometry, start: int, length: int | None) -> Window:
 
 
 def parse_geometry(text: str) -> Geometry | Literal["auto"]:
-    """Read ``auto``, ``whole`` or ``W,C``.
+    """Read ``auto``, ``whole``, ``W,C`` or ``W,C,M``.
 
     Raises:
         GeometryError: it is none of these.
@@ -94,14 +115,15 @@ def parse_geometry(text: str) -> Geometry | Literal["auto"]:
     if word == "whole":
         return WHOLE
     try:
-        window, commit = (int(part) for part in word.split(","))
-        if window < 1:  # Geometry(0, …) is how whole shots are told
+        window, commit, *more = (int(part) for part in word.split(","))
+        if window < 1 or len(more) > 1:  # Geometry(0, …) is how whole shots are told
             raise ValueError
     except ValueError:
         raise GeometryError(
-            f"windows '{text}': give auto, whole, or W,C (two numbers of rounds, like 10,5)"
+            f"windows '{text}': give auto, whole, W,C (two numbers of rounds, like 10,5), or W,C,M "
+            "(like 10,5,80: up to M rounds at once where the stream is behind)"
         ) from None
-    return Geometry(window, commit)
+    return Geometry(window, commit, *more)
 
 
 def choose_geometry(
@@ -129,6 +151,12 @@ def choose_geometry(
     """
     space = code.spacetime
     if endless and space.period == 0:
+        if code.detector_spacetime.period:
+            raise GeometryError(
+                "the rounds of the code repeat, but not how they are measured (does the circuit "
+                "run one patch after the other?), so measurements cannot be streamed endlessly: "
+                "stream detectors, or measure all of a round before the next one"
+            )
         raise GeometryError(
             f"no repeating round was found among the {space.rounds} rounds of the code, so it "
             "cannot be stretched into an endless stream: give a circuit of more rounds"
@@ -148,10 +176,16 @@ def choose_geometry(
         raise GeometryError(
             f"windows {wanted}: need 1 <= C <= W <= {_MAX_ROUNDS_PER_WINDOW}, in rounds"
         )
-    if wanted.window * space.components_per_round > _MAX_COMPONENTS:
+    if wanted.most and (wanted.most < wanted.commit or wanted.longest > _MAX_ROUNDS_PER_WINDOW):
         raise GeometryError(
-            f"windows {wanted}: a window would hold {wanted.window * space.components_per_round:,} "
-            f"mechanisms; the limit is {_MAX_COMPONENTS:,}"
+            f"windows {wanted}: M, the most rounds that one window may commit, must be at least C "
+            f"and windows no longer than {_MAX_ROUNDS_PER_WINDOW} rounds"
+        )
+    components = wanted.longest * space.components_per_round
+    if components > _MAX_COMPONENTS:
+        raise GeometryError(
+            f"windows {wanted}: a window would hold {components:,} mechanisms; the limit is "
+            f"{_MAX_COMPONENTS:,}"
         )
     if wanted.window - wanted.commit < space.span:
         raise GeometryError(
