@@ -79,7 +79,7 @@ def round_trips(
             sent = time.monotonic_ns()
             sock.send_multipart([header, body])
             while not sock.get(zmq.EVENTS) & zmq.POLLIN:
-                wait_readable(sock, 0.1)
+                wait_readable(0.1, sock)
             sock.recv_multipart()
             found.append((time.monotonic_ns() - sent) / 1e3)
     return found[len(found) // 10 :]

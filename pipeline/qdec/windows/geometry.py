@@ -11,6 +11,8 @@ from qdec.errors import GeometryError
 # Commit regions of 20 d: the buffer of d rounds is then decoded twice for 5 % of the rounds, and
 # the per-window cost is spread over 100 rounds at d=5 (perf/README.md has the table).
 _AUTO_COMMIT_DISTANCES = 20
+# Where matching is cheap, what a window costs besides counts: it is spread over as many rounds.
+_AUTO_COMMIT_LEAST = 100
 # Assumed of a code whose distance nobody knows.
 UNKNOWN_DISTANCE = 5
 # Shots up to this many auto windows long are answered whole: one window, no seam.
@@ -135,8 +137,8 @@ def choose_geometry(
 ) -> Geometry:
     """Check a geometry against its code, or choose one.
 
-    ``auto`` takes the whole shot where it is at most 21 d rounds, else W = 21 d, C = 20 d (or a
-    buffer as long as the code's longest mechanism, if that is longer than d).
+    ``auto`` commits C = 20 d rounds, or 100 if that is more, with a buffer of d (or of the code's
+    longest mechanism, if that is longer); it takes the whole shot where that is no longer.
 
     Args:
         wanted: what the config or client asked for.
@@ -164,7 +166,7 @@ def choose_geometry(
     if wanted == "auto":
         d = distance or code.distance or UNKNOWN_DISTANCE
         buffer = max(d, space.span, 1)
-        commit = _AUTO_COMMIT_DISTANCES * d
+        commit = max(_AUTO_COMMIT_DISTANCES * d, _AUTO_COMMIT_LEAST)
         if not endless and space.rounds <= commit + buffer:
             return WHOLE
         return Geometry(commit + buffer, commit)
