@@ -88,21 +88,22 @@ def test_the_buffer_must_cover_the_longest_mechanism(endless: bool) -> None:
 
 
 def test_auto_takes_short_shots_whole() -> None:
-    assert choose_geometry("auto", code(REPETITION, 3, 62), endless=False) == WHOLE
-    assert choose_geometry("auto", code(REPETITION, 3, 63), endless=False) == Geometry(63, 60)
+    assert choose_geometry("auto", code(REPETITION, 3, 102), endless=False) == WHOLE
+    assert choose_geometry("auto", code(REPETITION, 3, 103), endless=False) == Geometry(103, 100)
 
 
-@pytest.mark.parametrize("d", [3, 5])
+@pytest.mark.parametrize("d", [3, 5, 7])
 def test_auto_follows_the_distance_found_or_given(d: int) -> None:
     made = code(ROTATED_Z, d, 8)
     assert made.distance == d
-    assert choose_geometry("auto", made, endless=True) == Geometry(21 * d, 20 * d)
-    assert choose_geometry("auto", made, endless=True, distance=7) == Geometry(147, 140)
+    commit = max(20 * d, 100)
+    assert choose_geometry("auto", made, endless=True) == Geometry(commit + d, commit)
+    assert choose_geometry("auto", made, endless=True, distance=9) == Geometry(189, 180)
 
 
 def test_autos_buffer_covers_the_longest_mechanism() -> None:
     made = Code.from_circuit(without_reset(memory(ROTATED_Z, 3, 12)))
-    assert choose_geometry("auto", made, endless=True, distance=1) == Geometry(22, 20)
+    assert choose_geometry("auto", made, endless=True, distance=1) == Geometry(102, 100)
 
 
 def test_endless_streams_need_windows_and_a_repetition() -> None:

@@ -19,6 +19,8 @@ from qdec_tools.sources import Source
 # cycles send many at once; slow ones need not wait for so many.
 _FRAME_ROUNDS = 200
 _FRAME_US = 400.0
+# A simulator that is so many messages behind its clock was held up.
+_MAX_BEHIND_FRAMES = 1.0
 # Rounds held back for want of credit at which a free-running source waits for commits.
 _MAX_UNSENT = 4096
 # Commit messages looked at together: checking one alone costs as much as checking a hundred.
@@ -43,6 +45,7 @@ class Report:
 
     Attributes:
         seconds: since the first round of these.
+        stalled_s: of those, how long the simulator's clock stood still because it was held up.
         cycle_us: time per round; 0 for as fast as credits allow.
         rounds: sent.
         committed: rounds committed.
@@ -64,6 +67,7 @@ class Report:
     """
 
     seconds: float = 0.0
+    stalled_s: float = 0.0
     cycle_us: float = 0.0
     rounds: int = 0
     committed: int = 0
@@ -200,7 +204,11 @@ class Qpu:
                 return
 
     def _pace(self, cycle_us: float, until: float, frame_rounds: int) -> None:
-        """A frame leaves when its last round has happened; nobody waits for answers."""
+        """A frame leaves when its last round has happened; nobody waits for answers.
+
+        A QPU does not stand still and then make up for it in one burst, as a simulator does that
+        the operating system held up: its clock stops as long, and the report says how long.
+        """
         cycle_ns = cycle_us * 1000.0
         begin_ns = time.monotonic_ns()
         end_ns = int(until * 1e9)
@@ -214,6 +222,11 @@ class Qpu:
                 self._take(self._stream.poll(max(0, happened - now) * 1e-9))
                 if time.monotonic_ns() >= happened:
                     break
+            behind = time.monotonic_ns() - happened
+            if behind > _MAX_BEHIND_FRAMES * frame_rounds * cycle_ns:
+                begin_ns += behind
+                happened += behind
+                self.report.stalled_s += behind * 1e-9
             if not self._send(frame_rounds, happened):
                 return
             self._maybe_report(now * 1e-9)

@@ -31,6 +31,8 @@ def report_table(title: str, r: Report) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("cycle time", f"{r.cycle_us:g} µs" if r.cycle_us else "as credits allow")
+    if r.stalled_s:
+        table.add_row("simulator held up", f"{r.stalled_s:.3f} of {r.seconds:.1f} s")
     table.add_row("rounds", f"{count(r.rounds)}  ({count(r.rate_hz)} /s)")
     table.add_row("backlog", f"{count(r.backlog)} rounds")
     late = lateness(r.windows, r.late, r.preempted)
@@ -82,6 +84,7 @@ def streams_table(rows: list[dict[str, Any]]) -> Table:
         "rounds sent": lambda r: count(r["rounds"]),
         "rounds/s committed": lambda r: count(r["rate_hz"]),
         "backlog, rounds": lambda r: count(r["backlog"]),
+        "simulator held up": lambda r: f"{r['stalled_s']:.2f} of {r['seconds']:.1f} s",
         "windows": lambda r: count(r["windows"]),
         "late": lambda r: lateness(r["windows"], r["late"], r["preempted"]),
         "in the lane, p50/p99/p99.9 µs": lambda r: _three(r["lane_us"]),
