@@ -98,7 +98,9 @@ def test_auto_follows_the_distance_found_or_given(d: int) -> None:
     assert made.distance == d
     commit = max(20 * d, 100)
     assert choose_geometry("auto", made, endless=True) == Geometry(commit + d, commit)
-    assert choose_geometry("auto", made, endless=True, distance=9) == Geometry(189, 180)
+    assert choose_geometry("auto", made, endless=True, distance=9) == Geometry(99, 90)
+    assert choose_geometry("auto", made, endless=True, distance=13) == Geometry(56, 43)
+    assert choose_geometry("auto", made, endless=True, distance=31) == Geometry(93, 62)
 
 
 def test_autos_buffer_covers_the_longest_mechanism() -> None:

@@ -59,8 +59,8 @@ class WindowDecoder(sinter.Decoder):
 
     Attributes:
         tier: what answers the windows.
-        windows: their lengths; None for the service's ``auto``, which takes shots of up to 21 d
-            rounds whole.
+        windows: their lengths; None for the service's ``auto``, which takes shots no longer than
+            a window whole.
     """
 
     tier: Tier = Tier.MATCHING

@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple
 from qdec.codes import Code
 from qdec.errors import GeometryError
 
-# Commit regions of 20 d: the buffer of d rounds is then decoded twice for 5 % of the rounds, and
-# the per-window cost is spread over 100 rounds at d=5 (perf/README.md has the table).
+# Commit regions of 20 d, where matching is fast: the buffer of d rounds is then decoded twice for
+# 5 % of the rounds, and what a window costs besides is spread over 100 rounds at d=5.
 _AUTO_COMMIT_DISTANCES = 20
+_AUTO_COMMIT_AT_9 = 90
 # Where matching is cheap, what a window costs besides counts: it is spread over as many rounds.
 _AUTO_COMMIT_LEAST = 100
 # Assumed of a code whose distance nobody knows.
@@ -128,6 +129,17 @@ def parse_geometry(text: str) -> Geometry | Literal["auto"]:
     return Geometry(window, commit, *more)
 
 
+def _auto_commit(d: int) -> int:
+    """Rounds that an automatic window commits.
+
+    Matching a round takes time that grows like d^4, and a window should take well below the usual
+    deadline of 2 ms: some 0.4 ms at d = 9, and 1 ms at d = 13.
+    """
+    long = max(_AUTO_COMMIT_DISTANCES * d, _AUTO_COMMIT_LEAST)
+    quick = round(_AUTO_COMMIT_AT_9 * (9 / d) ** 2)
+    return max(2 * d, min(long, quick))
+
+
 def choose_geometry(
     wanted: Geometry | Literal["auto"],
     code: Code,
@@ -137,8 +149,9 @@ def choose_geometry(
 ) -> Geometry:
     """Check a geometry against its code, or choose one.
 
-    ``auto`` commits C = 20 d rounds, or 100 if that is more, with a buffer of d (or of the code's
-    longest mechanism, if that is longer); it takes the whole shot where that is no longer.
+    ``auto`` commits C rounds (100 up to d = 5, 140 at d = 7, then fewer: 90 at d = 9, 43 at d =
+    13), with a buffer of d, or of the code's longest mechanism if that is longer; it takes the
+    whole shot where that is no longer.
 
     Args:
         wanted: what the config or client asked for.
@@ -166,7 +179,7 @@ def choose_geometry(
     if wanted == "auto":
         d = distance or code.distance or UNKNOWN_DISTANCE
         buffer = max(d, space.span, 1)
-        commit = max(_AUTO_COMMIT_DISTANCES * d, _AUTO_COMMIT_LEAST)
+        commit = _auto_commit(d)
         if not endless and space.rounds <= commit + buffer:
             return WHOLE
         return Geometry(commit + buffer, commit)
