@@ -6,8 +6,10 @@ import json
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,11 +17,13 @@ from rich.live import Live
 
 from qdec.client import service_status
 from qdec.errors import QdecError, ServiceUnavailable
+from qdec_tools.circuits import memory
 from qdec_tools.qpu_command import parse_cycle
 from qdec_tools.service import Service, exit_on_sigterm, running_service
 from qdec_tools.view import dashboard
 
 _REFRESH_S = 0.5
+_TEMPLATE_ROUNDS = 12
 _LEAST_S = 1.0
 # Late windows of our own making that the summary accepts, as a share of all.
 _LATE_SHARE = 0.001
@@ -59,15 +63,39 @@ def run(seconds: float, cycle_us: str, *, as_json: bool) -> int:
     console = Console(stderr=as_json)
     console.print("starting a service with one lane and a warm spare …")
     try:
-        with running_service(transport="tcp", spare_lanes=1) as service:
-            results, status = _watch(service, patches, seconds, console)
+        with (
+            tempfile.TemporaryDirectory(prefix="qdec-demo-") as folder,
+            running_service(
+                transport="tcp", spare_lanes=1, tables=_tables(patches, Path(folder))
+            ) as service,
+        ):
+            results, status = _watch(service, patches, Path(folder), seconds, console)
     except KeyboardInterrupt:
         return 130
     return _summary(results, status, console, as_json=as_json)
 
 
+def _tables(patches: tuple[Patch, ...], folder: Path) -> str:
+    """Streams of the configuration, so that nothing is compiled while the other one runs."""
+    tables = []
+    for patch in patches:
+        circuit = _circuit(patch, folder)
+        circuit.write_text(str(memory(patch.distance, _TEMPLATE_ROUNDS, patch.noise)))
+        names = json.dumps(patch.name), json.dumps(str(circuit))
+        tables.append("[[stream]]\nname = {}\ncode = {}\nendless = true\n".format(*names))
+    return "".join(tables)
+
+
+def _circuit(patch: Patch, folder: Path) -> Path:
+    return folder / f"{patch.name}.stim"
+
+
 def _watch(
-    service: Service, patches: tuple[Patch, ...], seconds: float, console: Console
+    service: Service,
+    patches: tuple[Patch, ...],
+    folder: Path,
+    seconds: float,
+    console: Console,
 ) -> tuple[list[_Running], dict[str, Any]]:
     waiting = list(patches)
     until = time.monotonic() + seconds
@@ -87,7 +115,7 @@ def _watch(
                 # The first patch floods the lane to find its cycle time; the others come after.
                 if waiting and (not runs or runs[0].settled):
                     rest_s = max(_LEAST_S, until - time.monotonic())
-                    one = _start(waiting.pop(0), service.endpoint, rest_s)
+                    one = _start(waiting.pop(0), folder, service.endpoint, rest_s)
                     runs.append(one)
                     assert one.process.stdout is not None
                     selector.register(one.process.stdout, selectors.EVENT_READ, one)
@@ -108,16 +136,15 @@ def _watch(
     return runs, final
 
 
-def _start(patch: Patch, endpoint: str, seconds: float) -> _Running:
+def _start(patch: Patch, folder: Path, endpoint: str, seconds: float) -> _Running:
     options = {
         "--endpoint": endpoint,
         "--stream": patch.name,
-        "--distance": str(patch.distance),
-        "--noise": str(patch.noise),
+        "--circuit": str(_circuit(patch, folder)),
         "--cycle-us": patch.cycle_us,
         "--seconds": str(seconds),
     }
-    command = [sys.executable, "-m", "qdec", "qpu", "--json-lines"]
+    command = [sys.executable, "-m", "qdec", "qpu", "--json-lines", "--configured"]
     for name, value in options.items():
         command += [name, value]
     return _Running(

@@ -36,7 +36,7 @@ _FINDING_SHARE = 0.4
 _TRIAL_SHARE, _FLOOD_SHARE = 0.05, 0.075
 # ... and leaves room for neighbours, and for the slow seconds of a shared machine, which a short
 # trial does not show (at 2.0, 3 % of windows were late in one run of three).
-_ROOM = 3.0
+_ROOM = 4.0
 
 
 @dataclass(slots=True)
