@@ -86,6 +86,18 @@ def test_resume_behind_every_commit(name: str) -> None:
         )
 
 
+def test_a_cursor_outlives_another_wish_for_streams_that_are_behind() -> None:
+    """The geometry is pinned; M of a new configuration counts only where it fits."""
+    rec = recording("endless")
+    stream = rec.open(Lane())
+    assert stream.send(0, rec.records[:12]) is None
+    stream.collect()
+    for windows in ("4,2,2", "12,6", "4,2,24"):
+        again = rec.open(Lane(), cursor=stream.cursor, windows=windows)
+        assert again.info is not None
+        assert (again.info.window, again.info.commit) == (6, 3)
+
+
 @cache
 def damage(name: str) -> Bytes:
     """A plane with one bit in twenty lost."""

@@ -194,6 +194,23 @@ def test_overload_asks_for_a_pause_and_ends_it() -> None:
     assert turn(99) == [Pause(stream.handle, stream.epoch, PauseReason.OVERLOAD)]
 
 
+def test_a_client_that_pauses_is_told_to_proceed_once_nothing_is_left() -> None:
+    """It sends nothing whose commit could say so."""
+    stream = late_stream(5_000)
+    lane = stream.lane
+    assert stream.send(0, REC.records[:6]) is None
+    lane.now += 21 * MS
+    stream.collect()
+    assert [type(m) for m in stream.others] == [Pause]
+    stream.others.clear()
+    lane.core.show()
+    stream.collect()
+    assert stream.others == [Proceed(stream.handle, stream.epoch)]
+    lane.core.show()
+    stream.collect()
+    assert len(stream.others) == 1
+
+
 def test_a_draining_lane_does_not_say_proceed() -> None:
     stream = late_stream(5_000)
     stream.lane.core.drain()

@@ -197,6 +197,9 @@ class ShotDecoder:
         while ready := self.ready(min(limit, _MAX_SHOTS)):
             found.append(self._job(ready))
             limit -= len(found[-1].syndrome)
+            # What was compiled for the occasion took long: look at the others first.
+            if found[-1].flags & int(Flag.ERASURE):
+                break
         return found
 
     def _job(self, ready: int) -> Job:

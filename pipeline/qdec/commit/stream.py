@@ -379,7 +379,8 @@ class StreamDecoder:
     def _regions(self, shot: Shot, limit: int) -> int:
         """Commit regions that the next window of a shot may take at once, at most `limit`."""
         commit, buffer = self._geometry.commit, self._geometry.window - self._geometry.commit
-        if shot.start > self._bank.settled:
+        # With lost bits a window is compiled for the occasion: that is long enough as it is.
+        if shot.start > self._bank.settled and not self._losses:
             for larger in self._larger:
                 end = shot.start + larger + buffer
                 inside = shot.length is None or end <= shot.length - self._space.tail
@@ -408,7 +409,8 @@ class StreamDecoder:
             if shot.ready_at <= received:
                 ready.append(self._job(shot, limit))
                 limit -= ready[-1].regions
-                if limit <= 0:
+                # What was compiled for the occasion took long: look at the others first.
+                if limit <= 0 or ready[-1].flags & _ERASURE:
                     break
         return ready
 
@@ -419,7 +421,7 @@ class StreamDecoder:
         if regions > 1:
             more = (regions - 1) * window.commit
             window = Window(start, window.end + more, window.commit + more, shot.length)
-        came = self._marks.of(shot.base + window.end)
+        came = self._marks.of(shot.ready_at)  # of the first region, where there are several
         shot.ready_at = _NEVER
         flags = self._flags
         erasures: tuple[Erasure, ...] = ()

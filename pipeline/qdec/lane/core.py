@@ -46,6 +46,8 @@ _MAX_READY = 256
 # Longest section where no deadline is nearer, and how long `work` goes on before input is looked at
 # again. What is answered meanwhile leaves in one message.
 _SECTION_NS = 1_000_000
+# No deadline, however short, keeps the lane from decoding some windows together.
+_SHORTEST_SECTION_NS = 200_000
 _SLICE_NS = 500_000
 
 
@@ -256,7 +258,9 @@ class LaneCore:
 
     def _bound_sections(self) -> None:
         """A window that becomes ready during a section can afford to wait for half its deadline."""
-        deadlines = [s.terms.deadline_ns // 2 for s in self._sessions.values()]
+        deadlines = [
+            max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2) for s in self._sessions.values()
+        ]
         self._section_ns = min([_SECTION_NS, *deadlines])
 
     # -- decode --------------------------------------------------------------------------------
@@ -411,6 +415,10 @@ class LaneCore:
                 decoder.received - decoder.retain_from,
                 decoder.credit_until - decoder.received,
             )
+            if session.paused is PauseReason.OVERLOAD and session.handle not in self._ready:
+                # A client that pauses sends nothing whose answer could say so.
+                session.paused = None
+                self._send(session.peer, Proceed(session.handle, session.epoch))
             session.tally.show(is_open=True, backlog=waiting, credit=free)
             backlog += waiting
             credit += free

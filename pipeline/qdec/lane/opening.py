@@ -263,7 +263,7 @@ class Doorkeeper:
             raise CursorError("the cursor names a tier this version does not have")
         # What a stream that is behind may do is no part of its state.
         wish = parse_geometry(wanted.windows)
-        most = wish.most if wish != "auto" else 0
+        most = wish.most if wish != "auto" and wish.most >= cursor.commit_rounds else 0
         pinned = Geometry(cursor.window_rounds, cursor.commit_rounds, most)
         try:
             # A rule may be newer than the cursor, and windows that break it could hang the lane.

@@ -105,9 +105,11 @@ class LaneProcess:
             self._core.stats.turns += 1
             called = False
             if emptied and not self._core.waiting:
-                called = self._router.wait(others, max(0.0, self._next_beat - time.monotonic()))
-                self._queue_is_empty()
-                self._core.idle = self._core.arrived
+                patience_s = max(0.0, self._next_beat - time.monotonic())
+                waited, called = self._router.wait(others, patience_s)
+                if waited:  # else a message came during the work, and has waited since
+                    self._queue_is_empty()
+                    self._core.idle = self._core.arrived
             if not called and time.monotonic() < next_look:
                 continue
             next_look = time.monotonic() + _LOOK_S

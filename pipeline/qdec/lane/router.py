@@ -83,19 +83,20 @@ class Router:
             return False
         return True
 
-    def wait(self, others: list[int], timeout_s: float) -> bool:
+    def wait(self, others: list[int], timeout_s: float) -> tuple[bool, bool]:
         """Until a message is there, one of `others` is readable, or time is up (in true µs).
 
         ZeroMQ's descriptor tells of changes, not of states: what is there already is asked for
         first.
 
         Returns:
-            Whether it was one of the others.
+            Whether there was anything to wait for (else a message had come before), and whether one
+            of the others is readable.
         """
         if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            return False
+            return False, False
         readable = select.select([self._fd, *others], [], [], timeout_s)[0]
-        return len(readable) > (self._fd in readable)
+        return True, len(readable) > (self._fd in readable)
 
     def someone_left(self) -> bool:
         """Whether a peer has disconnected since this was last asked."""

@@ -1,0 +1,35 @@
+"""A lane's socket: whether there was anything to wait for."""
+
+from __future__ import annotations
+
+import os
+
+import zmq
+
+from qdec.lane.router import Router
+
+
+def test_a_message_that_came_before_is_not_waited_for() -> None:
+    """Its latency counts from when it may have come, not from when the lane looks again."""
+    with zmq.Context() as context:
+        router = Router(context, ("inproc://router",))
+        read, write = os.pipe()
+        try:
+            assert router.wait([read], 0.01) == (True, False)
+            os.write(write, b"x")
+            assert router.wait([read], 5) == (True, True)
+            with context.socket(zmq.DEALER) as peer:
+                peer.linger = 0
+                peer.connect("inproc://router")
+                peer.send(b"hello")
+                assert router.wait([], 5)[1] is False
+                # It is there now, so nothing is waited for.
+                assert router.wait([read], 5) == (False, False)
+                found = router.receive()
+                assert found is not None
+                assert found[1] == [b"hello"]
+                assert router.receive() is None
+        finally:
+            router.close()
+            os.close(read)
+            os.close(write)
