@@ -46,10 +46,13 @@ class Answers:
         bits: ``(B, frame_bytes + seam_bytes)`` uint8: frame update, then the seam records.
         feasible: ``(B,)`` bool: False where no set of mechanisms explains the syndrome; the bits
             of the part that could not be explained are zero there.
+        confidence: ``(B,)`` float32: probability that the frame update is right; NaN where it is
+            not known, None where nobody asked.
     """
 
     bits: Bytes
     feasible: NDArray[np.bool_]
+    confidence: NDArray[np.float32] | None = None
 
 
 class CompiledWindow(Protocol):
