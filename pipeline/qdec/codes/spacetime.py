@@ -200,6 +200,11 @@ class SpaceTime:
         return length
 
     @property
+    def class_rounds(self) -> tuple[int, ...]:
+        """The template's round that stands for each class."""
+        return self._class_round
+
+    @property
     def detectors_by_class(self) -> Ints:
         """``(classes,)`` number of detectors in a round of each class."""
         return self.layout.counts[list(self._class_round)]
