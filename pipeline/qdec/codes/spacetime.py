@@ -200,6 +200,11 @@ class SpaceTime:
         return length
 
     @property
+    def template_rounds(self) -> tuple[int, ...]:
+        """The round of the template that stands for each class."""
+        return self._class_round
+
+    @property
     def detectors_by_class(self) -> Ints:
         """``(classes,)`` number of detectors in a round of each class."""
         return self.layout.counts[list(self._class_round)]
