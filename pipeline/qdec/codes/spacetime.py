@@ -200,8 +200,8 @@ class SpaceTime:
         return length
 
     @property
-    def template_rounds(self) -> tuple[int, ...]:
-        """The round of the template that stands for each class."""
+    def class_rounds(self) -> tuple[int, ...]:
+        """The template's round that stands for each class."""
         return self._class_round
 
     @property

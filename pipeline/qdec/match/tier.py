@@ -44,6 +44,10 @@ class Tier(IntEnum):
             raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
 
 
+# The tiers that answer any code, without a network.
+CLASSICAL = tuple(tier for tier in Tier if not tier.needs_model)
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a decoder says about B windows.

@@ -55,6 +55,8 @@ class Problem:
         p, group: ``(K,)`` as in `Components`.
         u, v: ``(K,)`` nodes; v = -1 for an edge to the boundary.
         id_ptr, ids: component k has ids ``ids[id_ptr[k]:id_ptr[k+1]]``, empty unless it commits.
+        far: ``(K,)`` v, or the node that it would be where the window's end cuts it off: a node
+            past ``num_nodes``.
         nodes: ``(num_nodes,)`` True for the nodes whose events are to be explained; None for all.
     """
 
@@ -68,6 +70,7 @@ class Problem:
     v: Ints
     id_ptr: Ints
     ids: Ints
+    far: Ints
     nodes: Bits | None = None
 
 
@@ -134,8 +137,10 @@ def cut(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) ->
     # Of a truncated pair, the detector inside is the one that stays.
     u_inside = c.u_round < rounds
     pair = (c.v_round >= 0) & ~truncated
-    u = np.where(u_inside, c.u_round * row + c.u_bit, c.v_round * row + c.v_bit)
-    v = np.where(pair, c.v_round * row + c.v_bit, -1)
+    first, second = c.u_round * row + c.u_bit, c.v_round * row + c.v_bit
+    u = np.where(u_inside, first, second)
+    v = np.where(pair, second, -1)
+    far = np.where(c.v_round >= 0, np.where(u_inside, second, first), -1)
 
     frame_bytes, seam_bytes = answer_bytes(space)
     seam_start = 8 * frame_bytes - window.commit * row
@@ -161,6 +166,7 @@ def cut(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) ->
         v,
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         id_[order],
+        far,
     )
 
 
@@ -183,6 +189,7 @@ def restrict(problem: Problem, nodes: Bits) -> Problem:
         v=problem.v[which],
         id_ptr=id_ptr,
         ids=ids,
+        far=problem.far[which],
         nodes=nodes,
     )
 

@@ -152,7 +152,7 @@ def _template(code: Code) -> Components:
     """Components that start in one round of each class, in the template's rounds."""
     space = code.spacetime
     return concatenate(
-        [space.starting_in(r, space.rounds).shifted(r) for r in space.template_rounds]
+        [space.starting_in(r, space.rounds).shifted(r) for r in space.class_rounds]
     )
 
 

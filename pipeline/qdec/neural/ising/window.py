@@ -44,7 +44,7 @@ class WindowGrid:
         self._row = 8 * space.layout.record_bytes
         rounds = window.end - window.start
         templates = [
-            space.template_rounds[space.class_of(r, window.length)]
+            space.class_rounds[space.class_of(r, window.length)]
             for r in range(window.start, window.end)
         ]
         # What lies behind the last round on the grid says nothing, and is passed on as it is.
