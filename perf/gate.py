@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qdec.codes import Code
-from qdec.match import Tier
+from qdec.match import CLASSICAL
 from qdec.match.gate import fault_pairs, single_faults
 from qdec.windows import WHOLE, Geometry
 from qdec_tools.circuits import memory
@@ -57,7 +57,7 @@ def measure(name: str, d: int, p: float) -> list[dict[str, object]]:
     stream = Code.from_circuit(memory(d, 3 * d, p, task))
     windows = Geometry(2 * d, d)
     rows = []
-    for tier in Tier:
+    for tier in CLASSICAL:
         runs = [
             (WHOLE, lambda t=tier: single_faults(shot, t)),
             (windows, lambda t=tier: single_faults(stream, t, windows)),

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from qdec.codes import Code
 from qdec.errors import CodeError
-from qdec.match import Tier
+from qdec.match import CLASSICAL, Tier
 from qdec.match.gate import GateReport, fault_pairs, single_faults
 from qdec.windows import choose_geometry, parse_geometry
 from qdec_tools.circuits import DEFAULT_TASK, memory
@@ -43,7 +43,7 @@ def run(
         rounds: rounds of the generated experiment; its distance by default.
         p: its noise.
         task: which experiment, as Stim names it.
-        tier: ``matching``, ``correlated``, or ``all``.
+        tier: ``matching``, ``correlated``, or ``all`` that need no model.
         weight: faults per shot, 1 or 2.
         windows: ``auto``, ``whole`` or ``W,C``.
         limit: most shots per tier, a random choice beyond it; None for all.
@@ -67,7 +67,7 @@ def run(
         rounds = source if rounds is None else rounds
         name = f"{task} d={source} r={rounds} p={p:g}"
         code = Code.from_circuit(memory(source, rounds, p, task))
-    tiers = list(Tier) if tier == "all" else [Tier.from_label(tier)]
+    tiers = list(CLASSICAL) if tier == "all" else [Tier.from_label(tier)]
     geometry = choose_geometry(parse_geometry(windows), code, endless=False)
     results = []
     for one in tiers:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from qdec.codes import Code, Part
 from qdec.errors import GeometryError
 from qdec.match.correlated import correlated_window
+from qdec.match.ising import ising_window
 from qdec.match.matching import MatchingWindow
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.match.whole import WholeWindow
+from qdec.neural.ising.model import IsingModel
 from qdec.windows.cut import Erasure, cut, restrict
 from qdec.windows.geometry import Geometry, Window
 
@@ -19,16 +21,30 @@ def compile_window(
     window: Window,
     erasures: tuple[Erasure, ...] = (),
     part: Part | None = None,
+    model: IsingModel | None = None,
 ) -> CompiledWindow:
     """Compile the decoder of one window, or of a part of it.
 
     A part's decoder takes whole syndromes and passes over the events of the other parts; the XOR
     of all parts' answers is the window's.
 
+    Args:
+        code: the code.
+        tier: what answers.
+        geometry: the windows' lengths.
+        window: which one.
+        erasures: faults of probability one half to add.
+        part: the part of the code to answer for; all of it if None.
+        model: the network of a tier that needs one.
+
     Raises:
-        GeometryError: the window does not suit the tier (see `cut`, `correlated`), or the tier
-            cannot answer a part.
+        GeometryError: the window does not suit the tier (see `cut`, `correlated`, `ising`), or the
+            tier cannot answer a part.
+        ModelError: the tier needs a model, and there is none, or it does not suit the code.
     """
+    if tier is Tier.ISING:
+        matching = compile_window(code, Tier.MATCHING, geometry, window, erasures)
+        return ising_window(code, window, part, model, matching)
     correlated = tier is Tier.CORRELATED
     if part is not None:
         if correlated:

@@ -18,6 +18,12 @@ class Tier(IntEnum):
 
     MATCHING = 1
     CORRELATED = 2
+    ISING = 5
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it answers nothing without a network that was loaded for it."""
+        return self is Tier.ISING
 
     @property
     def label(self) -> str:
@@ -38,6 +44,10 @@ class Tier(IntEnum):
             raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
 
 
+# The tiers that answer any code, without a network.
+CLASSICAL = tuple(tier for tier in Tier if not tier.needs_model)
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a decoder says about B windows.
@@ -48,11 +58,14 @@ class Answers:
             of the part that could not be explained are zero there.
         confidence: ``(B,)`` float32: probability that the frame update is right; NaN where it is
             not known, None where nobody asked.
+        fallback: ``(B,)`` bool: True where the tier could not do its part, and plain matching
+            answered alone; None if nowhere.
     """
 
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
+    fallback: NDArray[np.bool_] | None = None
 
 
 class CompiledWindow(Protocol):
