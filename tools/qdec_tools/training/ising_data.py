@@ -29,6 +29,7 @@ from qdec_tools.circuits import Orientation as Lies
 from qdec_tools.circuits import circuit
 from qdec_tools.noise import NoiseModel
 from qdec_tools.training.canonical import Moves, canonicalise
+from qdec_tools.training.feed import block_rng
 from qdec_tools.training.frames import WORD, Frames, Reader, Words, rounds_of
 
 # Rounds around a crop among which labels are made canonical: changes reach two rounds at a time,
@@ -108,12 +109,19 @@ def kinds(
 
 
 class IsingSampler:
-    """Draws samples of one kind."""
+    """Draws samples of one kind.
+
+    Attributes:
+        kind: of the samples.
+        patch: they are of.
+        shape: (4, T, D, D).
+    """
 
     def __init__(self, kind: Kind) -> None:
         """Lay the kind's circuit and tables out."""
         self.kind = kind
         self.patch = patch(kind.distance, kind.orientation)
+        self.shape = (4, kind.rounds, kind.distance, kind.distance)
         lies: Lies = kind.orientation.value
         noisy = circuit(kind.distance, 2, kind.noise, kind.basis, lies)
         first, middle, readout = rounds_of(noisy)
@@ -158,12 +166,10 @@ class IsingSampler:
             ``(shots, 4, T, D, D)`` float32 inputs and uint8 labels; see the module.
 
         Raises:
-            ConfigError: that many take more than 4 GiB.
+            ConfigError: none, or so many that they take more than 4 GiB.
         """
-        kind = self.kind
-        shape = (shots, 4, kind.rounds, kind.distance, kind.distance)
-        if shots < 1 or math.prod(shape) * 4 > _MAX_BYTES:
-            raise ConfigError(f"{shots:,} samples in a batch: write 1 or more, of 4 GiB at most")
+        shape = (shots, *self.shape)
+        _bytes(shape)
         inputs, labels = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.uint8)
         self.fill(inputs, labels, rng)
         return inputs, labels
@@ -172,10 +178,10 @@ class IsingSampler:
         self, inputs: NDArray[np.float32], labels: NDArray[np.uint8], rng: np.random.Generator
     ) -> None:
         """`sample` into arrays that are there already, C-contiguous and of those shapes."""
-        shots, *shape = inputs.shape
+        shots = len(inputs)
         frames = self.frames(shots, int(rng.integers(1 << 63)))
         inputs[:, :2] = 0
-        inputs[:, 2:] = self._presence.reshape(2, *shape[1:])
+        inputs[:, 2:] = self._presence.reshape(2, *self.shape[1:])
         labels[:] = 0
         for at, words, out in (
             (self._input_at, frames.differences, inputs),
@@ -220,14 +226,67 @@ class IsingMix:
         self._kinds = tuple(of)
         self._samplers: dict[Kind, IsingSampler] = {}
 
+    def draw(self, rng: np.random.Generator) -> IsingSampler:
+        """The sampler of one of the kinds, each as likely."""
+        kind = self._kinds[int(rng.integers(len(self._kinds)))]
+        if kind not in self._samplers:
+            self._samplers[kind] = IsingSampler(kind)
+        return self._samplers[kind]
+
     def sample(
         self, shots: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Draw a kind, then samples of it; see `IsingSampler.sample`."""
-        kind = self._kinds[int(rng.integers(len(self._kinds)))]
-        if kind not in self._samplers:
-            self._samplers[kind] = IsingSampler(kind)
-        return self._samplers[kind].sample(shots, rng)
+        return self.draw(rng).sample(shots, rng)
+
+
+class IsingBlocks:
+    """Batches by number, for a `Feed`: each (inputs, labels), of one kind.
+
+    Attributes:
+        largest_bytes: of any of them.
+    """
+
+    def __init__(self, of: Sequence[Kind], shots: int, seed: int, stream: int = 0) -> None:
+        """Draw `shots` samples for a block.
+
+        Args:
+            of: kinds to draw from, as `IsingMix`.
+            shots: in a block.
+            seed, stream: as `block_rng` takes them.
+
+        Raises:
+            ConfigError: there are no kinds, or a block takes too much memory.
+        """
+        self._mix = IsingMix(of)
+        self._shots = shots
+        self._seed = seed, stream
+        shapes = [(shots, 4, kind.rounds, kind.distance, kind.distance) for kind in of]
+        self.largest_bytes = max(_bytes(shape) for shape in shapes) * 5 // 4 + 64
+        self._arrays: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.uint8]]] = {}
+
+    def block(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Block `number`; the arrays are used again for others."""
+        seed, stream = self._seed
+        rng = block_rng(seed, number, stream)
+        sampler = self._mix.draw(rng)
+        shape = (self._shots, *sampler.shape)
+        if shape not in self._arrays:
+            self._arrays[shape] = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.uint8)
+        sampler.fill(*self._arrays[shape], rng)
+        return self._arrays[shape]
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    """Of a batch's inputs.
+
+    Raises:
+        ConfigError: more than 4 GiB, or nothing.
+    """
+    wanted = math.prod(shape) * 4
+    if not 0 < wanted <= _MAX_BYTES:
+        raise ConfigError(f"{shape[0]:,} samples in a batch: write 1 or more, of 4 GiB at most")
+    return wanted
 
 
 @njit(cache=True)

@@ -151,9 +151,7 @@ def _steps(values: NDArray[np.float64]) -> Ints | None:
 def _template(code: Code) -> Components:
     """Components that start in one round of each class, in the template's rounds."""
     space = code.spacetime
-    return concatenate(
-        [space.starting_in(r, space.rounds).shifted(r) for r in space.class_rounds]
-    )
+    return concatenate([space.starting_in(r, space.rounds).shifted(r) for r in space.class_rounds])
 
 
 def _memory_class(code: Code, parity: Ints) -> int:
