@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
-from qdec.neural.ising.model import IsingModel
+from qdec.match.compile import Model
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
 
@@ -27,7 +27,7 @@ class WindowBank:
         tier: Tier,
         geometry: Geometry,
         part: Part | None = None,
-        model: IsingModel | None = None,
+        model: Model | None = None,
     ) -> None:
         """Start empty; see `prepare`. With a `part`, its windows answer for that part only.
 

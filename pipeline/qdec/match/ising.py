@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes
-from qdec.codes import Code, Part
+from qdec.codes import Code
 from qdec.errors import GeometryError, ModelError
-from qdec.match.tier import Answers, CompiledWindow
+from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.ising.model import IsingModel
 from qdec.neural.ising.placement import place
@@ -52,22 +52,21 @@ class IsingWindow:
         finite = np.isfinite(logits).all(axis=(1, 2, 3, 4))
         sick: NDArray[np.bool_] = np.asarray(~finite)
         corrections = decide(logits)
-        fallback = None
+        tiers = None
         if sick.any():
             corrections[sick] = False
-            fallback = sick
+            tiers = np.where(sick, Tier.MATCHING, Tier.ISING).astype(np.uint8)
             if not self._sick:
                 log.error("the network's output is not finite: such windows are only matched")
                 self._sick = True
         residual, committed = self._grid.apply(syndromes, corrections)
         answers = self._matching.decode(residual)
-        return Answers(answers.bits ^ committed, answers.feasible, fallback=fallback)
+        return Answers(answers.bits ^ committed, answers.feasible, tiers=tiers)
 
 
 def ising_window(
     code: Code,
     window: Window,
-    part: Part | None,
     model: IsingModel | None,
     matching: CompiledWindow,
 ) -> IsingWindow:
@@ -75,16 +74,10 @@ def ising_window(
 
     Raises:
         ModelError: there is no model, or the code is not one for it.
-        GeometryError: the network looks further ahead than the window's buffer, or the window is
-            to be answered in parts.
+        GeometryError: the network looks further ahead than the window's buffer.
     """
     if model is None:
         raise ModelError("the ising tier needs a model: name one that `qdec model list` shows")
-    if part is not None:
-        raise GeometryError(
-            "the ising tier needs all of a code's detectors in one lane: its parts are for the "
-            "matching tier"
-        )
     halo, buffer = model.architecture.halo, window.end - window.start - window.commit
     if not window.closes and buffer < halo:
         raise GeometryError(

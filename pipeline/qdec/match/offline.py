@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from qdec.bits import Bytes
 from qdec.codes import Code, Part
 from qdec.errors import DataError
-from qdec.match.compile import compile_window
+from qdec.match.compile import Model, compile_window
 from qdec.match.tier import CompiledWindow, Tier
-from qdec.neural.ising.model import IsingModel
 from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at
 
@@ -28,7 +27,7 @@ class OfflineDecoder:
         tier: Tier,
         geometry: Geometry,
         part: Part | None = None,
-        model: IsingModel | None = None,
+        model: Model | None = None,
     ) -> None:
         """Remember what to compile; nothing is compiled before it is needed.
 

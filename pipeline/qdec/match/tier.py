@@ -18,6 +18,8 @@ class Tier(IntEnum):
 
     MATCHING = 1
     CORRELATED = 2
+    SPEED = 3
+    ACCURACY = 4
     ISING = 5
 
     @property
@@ -45,7 +47,9 @@ class Tier(IntEnum):
 
 
 # The tiers that answer any code, without a network.
-CLASSICAL = tuple(tier for tier in Tier if not tier.needs_model)
+CLASSICAL = (Tier.MATCHING, Tier.CORRELATED)
+# The tiers whose networks come with the package.
+SOFT = (Tier.SPEED, Tier.ACCURACY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,23 @@ class Answers:
             of the part that could not be explained are zero there.
         confidence: ``(B,)`` float32: probability that the frame update is right; NaN where it is
             not known, None where nobody asked.
-        fallback: ``(B,)`` bool: True where the tier could not do its part, and plain matching
-            answered alone; None if nowhere.
+        tiers: ``(B,)`` uint8: the tier that answered; None where it is the one that was asked.
     """
 
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
-    fallback: NDArray[np.bool_] | None = None
+    tiers: Bytes | None = None
+
+    def part(self, start: int, end: int) -> Answers:
+        """The answers to windows `start` to `end` (exclusive)."""
+        rows = slice(start, end)
+        return Answers(
+            self.bits[rows],
+            self.feasible[rows],
+            None if self.confidence is None else self.confidence[rows],
+            None if self.tiers is None else self.tiers[rows],
+        )
 
 
 class CompiledWindow(Protocol):
@@ -78,4 +91,15 @@ class CompiledWindow(Protocol):
 
     def decode(self, syndromes: Bytes) -> Answers:
         """Decode ``(B, rounds * record_bytes)`` uint8: B windows of packed round records."""
+        ...
+
+
+class RecordDecoder(Protocol):
+    """Whatever decodes whole shots: a tier in its windows, a rule that switches between tiers."""
+
+    def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        """``(B, rounds, record_bytes)`` uint8 → frames ``(B, frame_bytes)`` uint8, and ``(B,)``.
+
+        The bool is False where a shot had no explanation.
+        """
         ...

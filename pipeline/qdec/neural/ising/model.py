@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qdec.errors import ModelError
 from qdec.neural.engine import CompiledNetwork, Precision, compile_network
-from qdec.neural.ising.network import Architecture, Weights, to_onnx
+from qdec.neural.ising.network import Architecture, Weights, to_onnx, weights_of
 from qdec.neural.ising.patch import Basis
+from qdec.neural.store import ISING, StoredModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,26 @@ class IsingModel:
     architecture: Architecture
     network: CompiledNetwork
     basis: Basis | None = None
+
+
+def stored_weights(stored: StoredModel) -> Weights:
+    """The weights of a model of this family in the store.
+
+    Raises:
+        ModelError: it is of another family, or its tensors are not those of its architecture.
+    """
+    info = stored.info
+    if info.family != ISING:
+        raise ModelError(
+            f"the model '{info.name}' is of the family '{info.family}', and the ising tier takes "
+            f"those of '{ISING}'"
+        )
+    try:
+        sizes = info.architecture
+        architecture = Architecture(tuple(sizes["filters"]), tuple(sizes["kernels"]))
+    except (KeyError, TypeError):
+        raise ModelError(f"{info.path}: the architecture has another form") from None
+    return weights_of(architecture, stored.file.tensors)
 
 
 def compile_model(

@@ -37,6 +37,8 @@ class Architecture:
         Raises:
             ModelError: the layers do not fit.
         """
+        if not all(type(n) is int for n in (*self.filters, *self.kernels)):
+            raise ModelError("the sizes of a network's layers are whole numbers")
         layers = len(self.filters)
         fits = 1 <= layers <= 32 and layers == len(self.kernels) and self.filters[-1] == CHANNELS
         if not fits or not all(1 <= n <= 4096 for n in self.filters):
