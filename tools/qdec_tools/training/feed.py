@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from qdec.errors import ConfigError, FeedError, QdecError
 
-_ALIGN = 64  # of arrays in a slot: a cache line
+ALIGN = 64  # bytes: arrays in a slot begin at a cache line
 _MAX_WORKERS = 256
 _MAX_SEGMENT = 1 << 36
 _LEAVE_S = 2.0
@@ -112,7 +112,7 @@ class Feed:
             least = 1 if name in ("slots", "slot_bytes") else 0
             if not least <= value <= most:
                 raise ConfigError(f"{name} = {value:,}: write {least} to {most:,}")
-        width = -(-slot_bytes // _ALIGN) * _ALIGN
+        width = -(-slot_bytes // ALIGN) * ALIGN
         if workers * slots * width > _MAX_SEGMENT:
             raise ConfigError(
                 f"{workers} workers with {slots} slots of {slot_bytes:,} bytes are more than "
@@ -204,7 +204,7 @@ class Feed:
         for dtype, shape in message["arrays"]:
             array: NDArray[Any] = np.ndarray(shape, dtype, self._memory.data, at)
             arrays.append(array)
-            at += -(-array.nbytes // _ALIGN) * _ALIGN
+            at += -(-array.nbytes // ALIGN) * ALIGN
         return tuple(arrays)
 
     def _death(self, worker: int) -> FeedError:
@@ -273,11 +273,11 @@ def _work(
 def _write(arrays: Sequence[NDArray[Any]], memory: Bytes, at: int, end: int, number: int) -> bytes:
     """Put arrays into a slot; returns the message that says so."""
     described = []
-    total = sum(-(-array.nbytes // _ALIGN) * _ALIGN for array in arrays)
+    total = sum(-(-array.nbytes // ALIGN) * ALIGN for array in arrays)
     if total > end - at:
         raise FeedError(f"block {number} takes {total:,} bytes, its slot has {end - at:,}")
     for array in arrays:
         np.copyto(np.ndarray(array.shape, array.dtype, memory.data, at), array)
-        at += -(-array.nbytes // _ALIGN) * _ALIGN
+        at += -(-array.nbytes // ALIGN) * ALIGN
         described.append((array.dtype.str, array.shape))
     return json.dumps({"arrays": described}).encode()

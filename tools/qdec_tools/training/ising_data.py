@@ -29,7 +29,7 @@ from qdec_tools.circuits import Orientation as Lies
 from qdec_tools.circuits import circuit
 from qdec_tools.noise import NoiseModel
 from qdec_tools.training.canonical import Moves, canonicalise
-from qdec_tools.training.feed import block_rng
+from qdec_tools.training.feed import ALIGN, block_rng
 from qdec_tools.training.frames import WORD, Frames, Reader, Words, rounds_of
 
 # Rounds around a crop among which labels are made canonical: changes reach two rounds at a time,
@@ -262,7 +262,7 @@ class IsingBlocks:
         self._shots = shots
         self._seed = seed, stream
         shapes = [(shots, 4, kind.rounds, kind.distance, kind.distance) for kind in of]
-        self.largest_bytes = max(_bytes(shape) for shape in shapes) * 5 // 4 + 64
+        self.largest_bytes = max(_bytes(shape) for shape in shapes) * 5 // 4 + 2 * ALIGN
         self._arrays: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.uint8]]] = {}
 
     def block(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
