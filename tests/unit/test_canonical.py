@@ -165,8 +165,8 @@ def test_faults_that_cannot_be_told_apart_have_one_label(orientation: Orientatio
     """Every single fault of a round in the middle: what it flips says its label."""
     rounds = 5
     on = patch(3, orientation)
-    noisy = rounds_of(circuit(3, rounds, uniform(0.01), "Z", orientation.value))[:rounds]
-    plain = circuit(3, rounds, NoiseModel(), "Z", orientation.value)
+    noisy = rounds_of(circuit(3, rounds, uniform(0.01), "Z", orientation))[:rounds]
+    plain = circuit(3, rounds, NoiseModel(), "Z", orientation)
     reader, quiet = Reader(plain, on), rounds_of(plain)[:rounds]
     raw: dict[bytes, set[bytes]] = defaultdict(set)
     found: dict[bytes, set[bytes]] = defaultdict(set)

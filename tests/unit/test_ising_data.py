@@ -19,8 +19,7 @@ from qdec_tools.noise import NoiseModel, si1000, uniform
 from qdec_tools.training.frames import Reader, Words, rounds_of
 from qdec_tools.training.ising_data import IsingMix, IsingSampler, Kind, kinds
 
-BASES: tuple[Basis, ...] = ("X", "Z")
-PATCHES = list(product(BASES, Orientation))
+PATCHES = list(product(KINDS, Orientation))
 ALL = kinds([3], [uniform(0.01)], rounds=6) + kinds([5], [si1000(0.004)], rounds=6)
 
 
@@ -61,7 +60,7 @@ def test_frames_are_what_stims_detectors_and_observable_see(
     basis: Basis, orientation: Orientation, noise: NoiseModel
 ) -> None:
     rounds, on = 4, patch(3, orientation)
-    noisy = circuit(3, rounds, noise, basis, orientation.value)
+    noisy = circuit(3, rounds, noise, basis, orientation)
     memory = KINDS.index(basis)
     for seed in range(8):
         made = fixed(noisy, np.random.default_rng(seed), 0.03 * (1 + seed))
@@ -125,12 +124,12 @@ def test_ising_reads_whole_shots_as_they_are_drawn(basis: Basis, orientation: Or
 
 
 @pytest.mark.parametrize("noise", [uniform(0.01), si1000(0.003)])
-@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("basis", KINDS)
 def test_events_are_as_frequent_as_stims(basis: Basis, noise: NoiseModel) -> None:
     shots, on = 30_000, patch(3, Orientation.XV)
     kind = Kind(3, 5, noise, basis, Orientation.XV, end="readout")
     inputs, _ = IsingSampler(kind).sample(shots, np.random.default_rng(3))
-    made = circuit(3, 4, noise, basis, "XV")
+    made = circuit(3, 4, noise, basis, Orientation.XV)
     theirs = made.compile_detector_sampler(seed=3).sample(shots).mean(axis=0)
     for detector, (x, y, t) in made.get_detector_coordinates().items():
         at, n = by_place(on)[int(x), int(y)]
@@ -205,7 +204,7 @@ def test_batches_that_do_not_fit_are_refused_before_they_are_made() -> None:
 
 
 def test_a_circuit_of_another_patch_is_refused() -> None:
-    made = circuit(3, 2, uniform(0.01), "Z", "XV")
+    made = circuit(3, 2, uniform(0.01), "Z", Orientation.XV)
     for on in (patch(5, Orientation.XV), patch(3, Orientation.XH)):
         with pytest.raises(CodeError, match="not that of a distance"):
             Reader(made, on)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from helpers.circuits import ROTATED_X, ROTATED_Z, UNROTATED_Z, without_reset
 from qdec.errors import CodeError, ConfigError
-from qdec_tools.circuits import ORIENTATIONS, Basis, Orientation, circuit, experiment
+from qdec.neural.ising.patch import KINDS, Basis, Orientation
+from qdec_tools.circuits import circuit, experiment
 from qdec_tools.noise import (
     NOISE_MODELS,
     NoiseModel,
@@ -32,7 +33,6 @@ TASKS = (
     "repetition_code:memory",
     "color_code:memory_xyz",
 )
-BASES: tuple[Basis, ...] = ("X", "Z")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -243,15 +243,15 @@ def supports(made: stim.Circuit) -> dict[str, list[tuple[int, ...]]]:
 CORNERS = [(0, 1, 3, 4), (4, 5, 7, 8)]  # bulk plaquettes at the top left and lower right
 OTHERS = [(1, 2, 4, 5), (3, 4, 6, 7)]
 LIES: dict[Orientation, tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] = {
-    "XV": ([*CORNERS, (2, 5), (3, 6)], [*OTHERS, (0, 1), (7, 8)]),
-    "XH": ([*CORNERS, (1, 2), (6, 7)], [*OTHERS, (0, 3), (5, 8)]),
-    "ZV": ([*OTHERS, (0, 1), (7, 8)], [*CORNERS, (2, 5), (3, 6)]),
-    "ZH": ([*OTHERS, (0, 3), (5, 8)], [*CORNERS, (1, 2), (6, 7)]),
+    Orientation.XV: ([*CORNERS, (2, 5), (3, 6)], [*OTHERS, (0, 1), (7, 8)]),
+    Orientation.XH: ([*CORNERS, (1, 2), (6, 7)], [*OTHERS, (0, 3), (5, 8)]),
+    Orientation.ZV: ([*OTHERS, (0, 1), (7, 8)], [*CORNERS, (2, 5), (3, 6)]),
+    Orientation.ZH: ([*OTHERS, (0, 3), (5, 8)], [*CORNERS, (1, 2), (6, 7)]),
 }
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("basis", KINDS)
+@pytest.mark.parametrize("orientation", Orientation)
 def test_orientations_have_their_plaquettes_and_keep_the_distance(
     orientation: Orientation, basis: Basis
 ) -> None:
@@ -262,7 +262,7 @@ def test_orientations_have_their_plaquettes_and_keep_the_distance(
     made.detector_error_model(decompose_errors=True)  # deterministic, observable included
 
 
-@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("basis", KINDS)
 def test_the_orientation_that_stim_has_is_stims_circuit(basis: Basis) -> None:
     task = f"surface_code:rotated_memory_{basis.lower()}"
     ours, theirs = circuit(5, 4, si1000(0.01), basis), experiment(5, 4, si1000(0.01), task)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import stim
 
 from qdec.errors import CodeError
+from qdec.neural.ising.patch import KINDS, Basis, Orientation, patch
 from qdec_tools.noise import NoiseModel, uniform, with_noise
 
 DEFAULT_TASK = "surface_code:rotated_memory_z"
-Basis = Literal["X", "Z"]
-# How a rotated surface code lies on the grid: the type of the bulk plaquette at the top left, and
-# whether the plaquettes of weight 2 of that type are vertical or horizontal pairs.
-Orientation = Literal["XV", "XH", "ZV", "ZH"]
-ORIENTATIONS: tuple[Orientation, ...] = ("XV", "XH", "ZV", "ZH")
 
 
 def memory(distance: int, rounds: int, p: float, task: str = DEFAULT_TASK) -> stim.Circuit:
@@ -54,7 +49,7 @@ def circuit(
     rounds: int,
     noise: NoiseModel,
     basis: Basis = "Z",
-    orientation: Orientation = "ZV",
+    orientation: Orientation = Orientation.ZV,
 ) -> stim.Circuit:
     """A memory experiment of the rotated surface code, in one of the four ways it can lie.
 
@@ -68,7 +63,7 @@ def circuit(
         rounds: rounds of stabiliser measurement; there is one more round of detectors.
         noise: what fails how often.
         basis: of the state that is kept.
-        orientation: how the code lies.
+        orientation: which of the four.
 
     Raises:
         CodeError: there is no such code.
@@ -77,11 +72,6 @@ def circuit(
         raise CodeError(f"orientations are those of odd distances from 3 on, not {distance}")
     plain = _noiseless(distance, rounds, f"surface_code:rotated_memory_{basis.lower()}")
     return with_noise(_laid(plain, distance, basis, orientation), noise)
-
-
-def logical_is_row(basis: Basis, orientation: Orientation) -> bool:
-    """Whether the logical operator of `basis` is the top row; else it is the left column."""
-    return (basis == "X") == (orientation in ("XV", "ZH"))
 
 
 def _noiseless(distance: int, rounds: int, task: str) -> stim.Circuit:
@@ -96,10 +86,10 @@ def _noiseless(distance: int, rounds: int, task: str) -> stim.Circuit:
 
 # Where a qubit at (x, y) of Stim's circuit lies, in a patch that reaches from 0 to `side`.
 _PLACE: dict[Orientation, Callable[[float, float, int], tuple[float, float]]] = {
-    "ZV": lambda x, y, _side: (x, y),
-    "XH": lambda x, y, side: (side - x, y),
-    "XV": lambda x, y, side: (side - y, x),
-    "ZH": lambda x, y, _side: (y, x),
+    Orientation.ZV: lambda x, y, _side: (x, y),
+    Orientation.XH: lambda x, y, side: (side - x, y),
+    Orientation.XV: lambda x, y, side: (side - y, x),
+    Orientation.ZH: lambda x, y, _side: (y, x),
 }
 
 
@@ -108,8 +98,8 @@ def _laid(
 ) -> stim.Circuit:
     """The circuit with its qubits elsewhere, and the observable at the edge where it should be."""
     place = _PLACE[orientation]
-    axis = 1 if logical_is_row(basis, orientation) else 0
-    at: dict[int, tuple[float, float]] = {}  # data and ancilla qubits, placed
+    logical = patch(distance, orientation).logicals[KINDS.index(basis)]
+    cell: dict[int, int] = {}  # of each data qubit: row * distance + column
     read: list[int] = []  # by the last measurement, which is that of the data
 
     def moved(block: stim.Circuit) -> stim.Circuit:
@@ -123,11 +113,11 @@ def _laid(
             if item.name in ("QUBIT_COORDS", "DETECTOR"):
                 args[:2] = place(args[0], args[1], 2 * distance)
             if item.name == "QUBIT_COORDS":
-                at[targets[0].value] = (args[0], args[1])
+                cell[targets[0].value] = int(args[1]) // 2 * distance + int(args[0]) // 2
             elif item.name in ("M", "MX"):
                 read = [t.value for t in targets]
             elif item.name == "OBSERVABLE_INCLUDE":
-                edge = [i for i, qubit in enumerate(read) if at[qubit][axis] == 1]
+                edge = [i for i, qubit in enumerate(read) if logical[cell[qubit]]]
                 targets = [stim.target_rec(i - len(read)) for i in reversed(edge)]
             out.append(item.name, targets, args)
         return out

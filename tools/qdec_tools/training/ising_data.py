@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from qdec.errors import ConfigError
 from qdec.neural.ising.patch import KINDS, Basis, Orientation, patch
-from qdec_tools.circuits import Orientation as Lies
 from qdec_tools.circuits import circuit
 from qdec_tools.noise import NoiseModel
 from qdec_tools.training.canonical import Moves, canonicalise
@@ -122,10 +121,9 @@ class IsingSampler:
         self.kind = kind
         self.patch = patch(kind.distance, kind.orientation)
         self.shape = (4, kind.rounds, kind.distance, kind.distance)
-        lies: Lies = kind.orientation.value
-        noisy = circuit(kind.distance, 2, kind.noise, kind.basis, lies)
+        noisy = circuit(kind.distance, 2, kind.noise, kind.basis, kind.orientation)
         first, middle, readout = rounds_of(noisy)
-        plain = circuit(kind.distance, 2, NoiseModel(), kind.basis, lies)
+        plain = circuit(kind.distance, 2, NoiseModel(), kind.basis, kind.orientation)
         self._reader = Reader(plain, self.patch)
         self._before = 0 if kind.starts else _AROUND
         self._pieces = [middle] * (self._before + kind.rounds)
