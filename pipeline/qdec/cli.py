@@ -439,7 +439,7 @@ def ler(
         str, typer.Option("--rounds", "-r", help="Per shot: d, 2d, 20, or several.")
     ] = "d",
     noise: Annotated[str, typer.Option("--noise", "-p", help="Strengths: 0.003,0.006.")] = "0.003",
-    noise_model: Annotated[str, typer.Option(help="What --noise is the strength of.")] = "uniform",
+    noise_model: NoiseModel = "uniform",
     basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")

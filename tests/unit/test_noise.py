@@ -198,6 +198,9 @@ def test_a_configuration_gives_channels_or_a_model_or_both() -> None:
 def test_tables_that_describe_no_noise_are_refused(table: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_noise(table)
+    if table.keys() == {"model", "p"}:
+        with pytest.raises(CodeError, match=says):
+            named_noise(name=table["model"], p=table["p"])
 
 
 def test_models_are_scaled_by_their_largest_channel() -> None:

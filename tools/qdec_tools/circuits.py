@@ -21,8 +21,7 @@ def memory(distance: int, rounds: int, p: float, task: str = DEFAULT_TASK) -> st
         p: probability of each fault; see `uniform`.
 
     Raises:
-        CodeError: Stim knows no such experiment.
-        ConfigError: `p` is no such probability.
+        CodeError: Stim knows no such experiment, or `p` is no such probability.
     """
     return experiment(distance, rounds, uniform(p), task)
 

@@ -115,9 +115,9 @@ def uniform(p: float) -> NoiseModel:
     What Stim's generated circuits have when all four of their parameters are `p`.
 
     Raises:
-        ConfigError: `p` is no probability that all channels can have.
+        CodeError: `p` is no probability that all channels can have.
     """
-    return parse_noise({"model": "uniform", "p": p})
+    return named_noise("uniform", p)
 
 
 def si1000(p: float) -> NoiseModel:
@@ -131,9 +131,9 @@ def si1000(p: float) -> NoiseModel:
     is, and a measurement with reset (MR) is one layer's wait.
 
     Raises:
-        ConfigError: `p` is no probability that all channels can have.
+        CodeError: `p` is no probability that all channels can have.
     """
-    return parse_noise({"model": "si1000", "p": p})
+    return named_noise("si1000", p)
 
 
 NOISE_MODELS: dict[str, Callable[[float], NoiseModel]] = {"uniform": uniform, "si1000": si1000}
@@ -143,9 +143,12 @@ def named_noise(name: str, p: float) -> NoiseModel:
     """The model of that name.
 
     Raises:
-        ConfigError: there is none, or `p` is no probability that all its channels can have.
+        CodeError: there is none, or `p` is no probability that all its channels can have.
     """
-    return parse_noise({"model": name, "p": p})
+    try:
+        return NoiseModel.model_validate({"model": name, "p": p})
+    except ValidationError as error:
+        raise CodeError(_explain(error)) from None
 
 
 def parse_noise(table: Mapping[str, Any], *, path: str | None = None) -> NoiseModel:

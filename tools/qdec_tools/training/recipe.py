@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qdec.errors import ConfigError
+from qdec.errors import ConfigError, QdecError
 from qdec.neural.folded import Architecture
 from qdec.neural.grid import ROTATED
 from qdec_tools.noise import NoiseModel, named_noise
@@ -64,7 +64,7 @@ class Mix(_Strict):
         try:
             for p in self.noise:
                 self.noise_model(p)
-        except ConfigError as error:
+        except QdecError as error:
             raise ValueError(str(error)) from None
         return self
 
