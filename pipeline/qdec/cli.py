@@ -31,6 +31,13 @@ RoundMap = Annotated[
     Path | None,
     typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
 ]
+NoiseModel = Annotated[
+    str,
+    typer.Option(
+        help="What fails how often at --noise p: uniform (everything with p), or si1000 "
+        "(superconducting-inspired: measurements 5p, resets 2p, waiting for them 2p)."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -108,7 +115,8 @@ def qpu(
         bool, typer.Option(help="The service has this stream in its configuration.")
     ] = False,
     distance: Annotated[int, typer.Option("--distance", "-d", help="Code distance.")] = 5,
-    noise: Annotated[float, typer.Option("--noise", "-p", help="Uniform circuit noise.")] = 0.003,
+    noise: Annotated[float, typer.Option("--noise", "-p", help="Circuit noise.")] = 0.003,
+    noise_model: NoiseModel = "uniform",
     task: Annotated[
         str, typer.Option(help="Experiment, as Stim names it.")
     ] = "surface_code:rotated_memory_z",
@@ -169,6 +177,7 @@ def qpu(
         task=task,
         distance=distance,
         noise=noise,
+        noise_model=noise_model,
         rounds=rounds,
         circuit=circuit,
         round_map=round_map,
@@ -430,7 +439,7 @@ def ler(
         str, typer.Option("--rounds", "-r", help="Per shot: d, 2d, 20, or several.")
     ] = "d",
     noise: Annotated[str, typer.Option("--noise", "-p", help="Strengths: 0.003,0.006.")] = "0.003",
-    noise_model: Annotated[str, typer.Option(help="What --noise is the strength of.")] = "uniform",
+    noise_model: NoiseModel = "uniform",
     basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
