@@ -21,9 +21,8 @@ from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import GateReport, try_faults
+from qdec.match.models import Model, read_model
 from qdec.match.offline import OfflineDecoder
-from qdec.neural.ising.model import IsingModel, compile_model, stored_weights
-from qdec.neural.store import load_model
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
 _KEPT_CODES = 64
@@ -47,7 +46,7 @@ class Library:
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier, str | None], str] = {}
-        self._models: dict[str, IsingModel] = {}
+        self._models: dict[str, Model] = {}
 
     def code(
         self,
@@ -103,13 +102,13 @@ class Library:
             geometry: the windows' lengths.
             length: rounds of a shot; None for an endless one.
             part: the part of the code to answer for.
-            model: name or path of the model of a tier that needs one.
+            model: name or path of the model of a tier that takes one.
 
         Raises:
             GeometryError: a window cannot be compiled.
             ModelError: the model is missing, damaged, or not for this code.
         """
-        model = model if tier.needs_model else None
+        model = model if tier.takes_model else None
         key = (code.digest, code.spacetime.repetition, tier, geometry, part, model)
         bank = self._banks.get(key)
         if bank is None:
@@ -121,12 +120,12 @@ class Library:
         bank.prepare(length)
         return bank
 
-    def _model(self, name: str | None) -> IsingModel | None:
+    def _model(self, name: str | None) -> Model | None:
         """The model of a name or path, loaded and compiled once."""
         if name is None:
             return None
         if name not in self._models:
-            self._models[name] = compile_model(stored_weights(load_model(name)))
+            self._models[name] = read_model(name)
         return self._models[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
@@ -173,7 +172,7 @@ class Library:
         """
         if tier is Tier.MATCHING:
             return ""
-        model = model if tier.needs_model else None
+        model = model if tier.takes_model else None
         key = (code.digest, tier, model)
         if key not in self._fenced:
             decoder = OfflineDecoder(code, tier, WHOLE, model=self._model(model))

@@ -28,6 +28,11 @@ class Tier(IntEnum):
         return self is Tier.ISING
 
     @property
+    def takes_model(self) -> bool:
+        """Whether it can be told which network to answer with."""
+        return self in (Tier.SPEED, Tier.ACCURACY, Tier.ISING)
+
+    @property
     def label(self) -> str:
         """The name in configuration, metrics and tables."""
         return self.name.lower()
