@@ -431,6 +431,53 @@ def model_import(
 
 
 @app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A TOML file, or the name of a shipped recipe: accuracy, speed.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; what is in it already is gone on with."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the recipe's; more goes on with a run.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after that long.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    shots: Annotated[
+        int, typer.Option(min=0, help="Shots of the early looks at error rates; 0: none.")
+    ] = 2000,
+) -> None:
+    """Train a network of a soft tier.
+
+    Every run leaves a checkpoint, a curve (JSON lines and an image) and a model file. The same
+    command goes on with it, exactly, also on another machine: copy the folder there. What a step
+    trains on depends only on the recipe and the step's number.
+
+    Needs PyTorch: pip install 'qdec\\[train]'. Exit status: 0 when all steps are made, 130 when
+    stopped before (Ctrl-C, --minutes), with a checkpoint.
+    """
+    from qdec_tools.training.command import run
+
+    raise typer.Exit(
+        run(
+            recipe,
+            out=out or Path("runs") / Path(recipe).stem,
+            device=_one_of("--device", device, ("auto", "cpu", "cuda")),
+            precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
+            threads=threads,
+            steps=steps,
+            minutes=minutes,
+            every=every,
+            shots=shots,
+        )
+    )
+
+
+@app.command()
 def ler(
     distances: Annotated[
         str, typer.Option("--distances", "-d", help="Of the rotated surface code: 3,5,7.")
@@ -517,6 +564,12 @@ def main() -> None:
         _fail(error, EXIT_USAGE)
     except QdecError as error:
         _fail(error, EXIT_USAGE)
+
+
+def _one_of(option: str, value: str, words: tuple[str, ...]) -> str:
+    if value not in words:
+        raise typer.BadParameter(f"{option} is one of {', '.join(words)}, not '{value}'")
+    return value
 
 
 def _fail(error: Exception, status: int) -> None:

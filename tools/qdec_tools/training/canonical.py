@@ -14,9 +14,9 @@ in lexicographic order, flips first: the changes end, whatever their order, and 
 stay as they are. Changes in space are tried first, then those in time, until none is left.
 
 These are local rules, not the search for the minimum of a class, which would be matching for each
-label. All single faults that no detector tells apart come out with one label. Of pairs of faults in
-adjacent rounds at d = 5, 0.7 % come out with another label than most of their class, where 32 % had
-another before.
+label. All single faults of a circuit that no detector tells apart come out with one label. Of pairs
+of faults in adjacent rounds at d = 5, 0.7 % come out with another than most of their class do,
+where 32 % had one before.
 
 Shots are bits: a word holds one flip of 64 shots, and a rule is a few logical operations on words.
 """
