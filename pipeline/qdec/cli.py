@@ -442,6 +442,10 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that draw data ahead.", show_default="as the device"),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Instead of the recipe's; more goes on with a run.")
     ] = None,
@@ -469,6 +473,7 @@ def train(
             device=_one_of("--device", device, ("auto", "cpu", "cuda")),
             precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
             threads=threads,
+            workers=workers,
             steps=steps,
             minutes=minutes,
             every=every,
