@@ -439,6 +439,10 @@ def train(
         Path | None,
         typer.Option(help="Folder of the run; what is in it already is gone on with."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Model (name or file) whose weights a new run begins with."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
@@ -470,6 +474,7 @@ def train(
         run(
             recipe,
             out=out or Path("runs") / Path(recipe).stem,
+            start=start,
             device=_one_of("--device", device, ("auto", "cpu", "cuda")),
             precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
             threads=threads,

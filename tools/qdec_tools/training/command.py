@@ -20,6 +20,8 @@ from rich.progress import (
 )
 
 from qdec.errors import ConfigError, DataError
+from qdec.neural.folded_model import from_stored
+from qdec.neural.store import load_model
 from qdec_tools.ler.work import available_cores
 from qdec_tools.service import exit_on_sigterm
 from qdec_tools.training.recipe import Recipe, read_recipe
@@ -50,6 +52,7 @@ def run(
     recipe_name: str,
     *,
     out: Path,
+    start: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int = 0,
@@ -64,6 +67,7 @@ def run(
     Args:
         recipe_name: see `find_recipe`.
         out: folder of the checkpoint, the curve and the model.
+        start: name or path of a model to begin with; None: random weights, or the checkpoint.
         device: ``cpu``, ``cuda``, or ``auto``.
         precision: ``fp32``, ``bf16``, or ``auto``.
         threads: of the processor; 0 for all cores.
@@ -91,6 +95,8 @@ def run(
     checkpoint = out / _CHECKPOINT
     if checkpoint.exists():
         trainer.load(checkpoint)
+    elif start is not None:
+        trainer.start_from(from_stored(load_model(start)))
     curve = Curve(out / _CURVE, trainer.step)
     until = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     try:

@@ -133,6 +133,19 @@ class Trainer:
         weights = {name: p.detach().cpu().numpy().copy() for name, p in self.average.items()}
         return Network(self.recipe.network.architecture, weights)
 
+    @torch.no_grad()
+    def start_from(self, network: Network) -> None:
+        """Begin with a network's weights instead of random ones.
+
+        Raises:
+            ConfigError: it has another architecture.
+        """
+        if network.arch != self.recipe.network.architecture:
+            raise ConfigError("the model to start from has another architecture than the recipe")
+        for name, parameter in self._named.items():
+            parameter.copy_(torch.from_numpy(network.weights[name]))
+            self.average[name] = parameter.detach().clone()
+
     # -- checkpoints ---------------------------------------------------------------------------
 
     def _tensors(self) -> dict[str, Any]:
