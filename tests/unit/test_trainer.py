@@ -26,6 +26,8 @@ RECIPE = Recipe.model_validate(
         "steps": 60,
         "warmup": 5,
         "cells": 1600,
+        "adam_rate": 0.01,
+        "ema": 0.8,
         "network": {"width": 16, "inner": 8, "blocks": 1},
         "data": [
             {"distance": 3, "rounds": [4], "noise": [0.01, 0.02]},
