@@ -31,6 +31,13 @@ RoundMap = Annotated[
     Path | None,
     typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
 ]
+NoiseModel = Annotated[
+    str,
+    typer.Option(
+        help="What fails how often at --noise p: uniform (everything with p), or si1000 "
+        "(superconducting-inspired: measurements 5p, resets 2p, waiting for them 2p)."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -108,7 +115,8 @@ def qpu(
         bool, typer.Option(help="The service has this stream in its configuration.")
     ] = False,
     distance: Annotated[int, typer.Option("--distance", "-d", help="Code distance.")] = 5,
-    noise: Annotated[float, typer.Option("--noise", "-p", help="Uniform circuit noise.")] = 0.003,
+    noise: Annotated[float, typer.Option("--noise", "-p", help="Circuit noise.")] = 0.003,
+    noise_model: NoiseModel = "uniform",
     task: Annotated[
         str, typer.Option(help="Experiment, as Stim names it.")
     ] = "surface_code:rotated_memory_z",
@@ -169,6 +177,7 @@ def qpu(
         task=task,
         distance=distance,
         noise=noise,
+        noise_model=noise_model,
         rounds=rounds,
         circuit=circuit,
         round_map=round_map,
@@ -328,16 +337,29 @@ def gate(
         str, typer.Argument(help="Circuit or *.dem file, or the distance of a memory experiment.")
     ] = "3",
     noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
-    tier: Annotated[str, typer.Option(help="matching, correlated or all.")] = "all",
+    tier: Annotated[
+        str, typer.Option(help="Tiers separated by commas, or all that can be had.")
+    ] = "all",
     weight: Annotated[
-        int, typer.Option("--weight", "-w", min=1, max=2, help="Faults per shot, 1 or 2.")
+        int,
+        typer.Option(
+            "--weight", "-w", min=1, max=4, help="Faults per shot; a code corrects (d - 1) / 2."
+        ),
     ] = 1,
     windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "whole",
-    limit: Annotated[int, typer.Option(min=1, help="Most shots per tier.")] = 2_000_000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Most shots per tier; a random choice where there are more.")
+    ] = 2_000_000,
     round_map: RoundMap = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:
-    """Put a code through the fault-distance gate: every fault (or pair), every tier."""
+    """Put a code through the fault-distance gate: every fault (or set of faults), every tier.
+
+    A code of distance d corrects any (d - 1) / 2 faults; a tier that does not has given distance
+    away, and loses at low noise. Exit status: 0 if every tier passed, 1 if one failed.
+
+    Example: [bold]qdec gate 5 --weight 2 --tier matching[/bold] tries all 1.4 million pairs.
+    """
     from qdec_tools.gate import run
 
     source = int(code) if code.isdigit() else Path(code)
@@ -355,6 +377,186 @@ def gate(
     )
 
 
+model = typer.Typer(
+    help="The networks that tiers answer with: those that come with qdec, and those you import.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(model, name="model")
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        help="Where imported models are kept.",
+        show_default="$XDG_DATA_HOME/qdec/models",
+    ),
+]
+
+
+@model.command("list")
+def model_list(
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON list.")] = False,
+) -> None:
+    """List the models: name, family, size, what they were trained on, and what is wrong with them.
+
+    Exit status: 1 if one of them cannot be used.
+    """
+    from qdec_tools.models import show
+
+    raise typer.Exit(show(models, as_json=json))
+
+
+@model.command("import")
+def model_import(
+    file: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to call it.", show_default="ising-N, or the file's name"),
+    ] = None,
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Check a model and keep it, so that streams can name it.
+
+    The file is one of NVIDIA's published Ising Decoding models (1 to 5, fp16 or fp32; they are
+    licensed apart from qdec, so bring your own), or one that qdec trained. Its metadata, shapes and
+    values are checked; its tensors are hashed, and the hash is checked whenever it is loaded.
+
+    Example: [bold]qdec model import predecoder_fp16.safetensors --name fast[/bold]
+    """
+    from qdec_tools.models import bring_in
+
+    raise typer.Exit(bring_in(file, name, models, as_json=json))
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A TOML file, or the name of a shipped recipe: accuracy, speed.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; what is in it already is gone on with."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that draw data ahead.", show_default="as the device"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the recipe's; more goes on with a run.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after that long.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    shots: Annotated[
+        int, typer.Option(min=0, help="Shots of the early looks at error rates; 0: none.")
+    ] = 2000,
+) -> None:
+    """Train a network of a soft tier.
+
+    Every run leaves a checkpoint, a curve (JSON lines and an image) and a model file. The same
+    command goes on with it, exactly, also on another machine: copy the folder there. What a step
+    trains on depends only on the recipe and the step's number.
+
+    Needs PyTorch: pip install 'qdec\\[train]'. Exit status: 0 when all steps are made, 130 when
+    stopped before (Ctrl-C, --minutes), with a checkpoint.
+    """
+    from qdec_tools.training.command import run
+
+    raise typer.Exit(
+        run(
+            recipe,
+            out=out or Path("runs") / Path(recipe).stem,
+            device=_one_of("--device", device, ("auto", "cpu", "cuda")),
+            precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
+            threads=threads,
+            workers=workers,
+            steps=steps,
+            minutes=minutes,
+            every=every,
+            shots=shots,
+        )
+    )
+
+
+@app.command()
+def ler(
+    distances: Annotated[
+        str, typer.Option("--distances", "-d", help="Of the rotated surface code: 3,5,7.")
+    ] = "3,5",
+    rounds: Annotated[
+        str, typer.Option("--rounds", "-r", help="Per shot: d, 2d, 20, or several.")
+    ] = "d",
+    noise: Annotated[str, typer.Option("--noise", "-p", help="Strengths: 0.003,0.006.")] = "0.003",
+    noise_model: NoiseModel = "uniform",
+    basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
+    tiers: Annotated[
+        str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
+    ] = "matching,correlated",
+    windows: Annotated[
+        str, typer.Option(help="auto, whole or W,C; also multiples of d, like 2d,d.")
+    ] = "whole",
+    shots: Annotated[
+        int, typer.Option("--shots", "-n", min=1, help="Per distance, rounds, noise and basis.")
+    ] = 20_000,
+    until_failures: Annotated[
+        int, typer.Option(min=0, help="Fewer shots where every tier has failed so often; 0: never.")
+    ] = 0,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Tier that the others are compared with.", show_default="correlated, or the first"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the shots.")] = 0,
+    processes: Annotated[
+        str, typer.Option("--processes", "-j", help="That decode: a number, or auto: every core.")
+    ] = "auto",
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Keep finished blocks in this file (JSON lines), and go on from it."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw curves into this .svg, .pdf or .png.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="A list of rows as the last line.")] = False,
+) -> None:
+    """Measure the logical error rate and the time per round of tiers, on the same shots.
+
+    Every tier decodes every shot, so that two of them are told apart by the few shots that only
+    one fails: [bold]wins[/bold] were failed by the reference alone, [bold]losses[/bold] by the
+    other alone, and σ is McNemar's statistic. Intervals are 95 % likelihood ratios, as sinter's.
+
+    Time is CPU time in the tier's decode calls alone, compiled and warm, per round of the
+    experiment. It is the time of a batch; a live window costs more (see perf/).
+
+    With --save, a run that was stopped goes on where it was, more --shots or --tiers add what is
+    missing, and nothing is decoded twice.
+
+    Example: [bold]qdec ler -d 5,7 -p 0.003,0.006 -n 200000 --save ler.jsonl --plot ler.svg[/bold]
+    """
+    from qdec_tools.ler.command import run
+    from qdec_tools.ler.points import parse_points
+
+    raise typer.Exit(
+        run(
+            parse_points(distances, rounds, noise, basis, windows, noise_model),
+            tiers=tiers,
+            shots=shots,
+            until_failures=until_failures,
+            reference=reference,
+            seed=seed,
+            processes=processes,
+            save=save,
+            plot_to=plot,
+            as_rows=json,
+        )
+    )
+
+
 def main() -> None:
     """Entry point: errors that qdec raises on purpose become one line and an exit status."""
     try:
@@ -367,6 +569,12 @@ def main() -> None:
         _fail(error, EXIT_USAGE)
     except QdecError as error:
         _fail(error, EXIT_USAGE)
+
+
+def _one_of(option: str, value: str, words: tuple[str, ...]) -> str:
+    if value not in words:
+        raise typer.BadParameter(f"{option} is one of {', '.join(words)}, not '{value}'")
+    return value
 
 
 def _fail(error: Exception, status: int) -> None:
