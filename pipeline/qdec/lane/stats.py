@@ -132,7 +132,7 @@ def dense(sparse: dict[str, int]) -> list[int]:
     return counts
 
 
-class _Words(ctypes.Structure):
+class Words(ctypes.Structure):
     """Named words; `ctypes` makes ``stats.rounds += 1`` a load and a store without a call."""
 
     @classmethod
@@ -151,7 +151,7 @@ class _Words(ctypes.Structure):
         """Make what is reached through objects once, not at each access."""
 
 
-class LaneStats(_Words):
+class LaneStats(Words):
     """What a lane counts.
 
     Attributes:
@@ -261,7 +261,7 @@ class LaneStats(_Words):
         return {**counted, **windows, **stages}
 
 
-class StreamStats(_Words):
+class StreamStats(Words):
     """What is counted for one stream.
 
     Attributes:
