@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import platform
 import re
 import tomllib
 from pathlib import Path
@@ -28,10 +29,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qdec.bus.endpoints import check_endpoint, check_listen
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
-from qdec.match import Tier
+from qdec.match.tier import FALLBACK, Tier
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
+# See `qdec.accelerator.exchange`.
+_ORDERED_STORES = ("x86_64", "AMD64")
 _MAX_PARTS = 8
 RealTime = Literal["auto", "off", "require"]
 
@@ -102,6 +105,8 @@ class StreamConfig(StreamDefaults):
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
         endless: stretch the code's repeating round; otherwise shots have the code's rounds.
         distance: the code distance, if it should not be searched for.
+        accelerated: the accelerator process answers, and matching where it is not in time; False
+            has the lane's own thread answer. What suits the tier if left out.
     """
 
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
@@ -112,6 +117,7 @@ class StreamConfig(StreamDefaults):
     raw: bool = False
     endless: bool = False
     distance: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    accelerated: bool | None = None
 
     @field_validator("lanes")
     @classmethod
@@ -123,6 +129,15 @@ class StreamConfig(StreamDefaults):
         if len(set(value)) < len(value):
             raise ValueError(f"{list(value)} names a lane twice: each part needs its own")
         return value
+
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether the accelerator process is to answer its windows."""
+        return self.accelerates(Tier.from_label(self.tier))
+
+    def accelerates(self, tier: Tier) -> bool:
+        """Likewise if its tier were this one."""
+        return tier.accelerated if self.accelerated is None else self.accelerated
 
     @property
     def owners(self) -> tuple[int, ...]:
@@ -182,6 +197,25 @@ class ServiceSection(_Frozen):
     max_stream_bytes: Annotated[int, Field(ge=4096, le=1 << 34)] = 256 << 20
 
 
+class AcceleratorConfig(_Frozen):
+    """The process that answers accelerated streams; there is one if a configured stream is.
+
+    Attributes:
+        enabled: without it, matching answers those streams, and says so.
+        cpu: core to pin it to; best one that no lane has.
+        threads: of the libraries that it decodes with.
+        batch: most windows that are decoded together.
+        margin_us: how much earlier than matching must begin for the deadline's sake a lane gives
+            up waiting for an answer: what a lane may be late itself.
+    """
+
+    enabled: bool = True
+    cpu: Annotated[int, Field(ge=0, lt=8192)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 64
+    margin_us: Annotated[int, Field(ge=0, le=1_000_000)] = 300
+
+
 class GatewayConfig(_Frozen):
     """The process that serves metrics and health over HTTP; without this table there is none.
 
@@ -202,6 +236,14 @@ class Config(_Frozen):
     lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=MAX_LANES)]
     stream: Annotated[tuple[StreamConfig, ...], _FromList] = ()
     gateway: GatewayConfig | None = None
+    accelerator: AcceleratorConfig = AcceleratorConfig()
+
+    @property
+    def accelerated(self) -> tuple[StreamConfig, ...]:
+        """Streams whose windows the accelerator process answers."""
+        if not self.accelerator.enabled:
+            return ()
+        return tuple(one for one in self.stream if one.is_accelerated)
 
 
 _TABLES: dict[str, type[BaseModel]] = {
@@ -210,6 +252,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "lane": LaneConfig,
     "stream": StreamConfig,
     "gateway": GatewayConfig,
+    "accelerator": AcceleratorConfig,
 }
 
 
@@ -311,6 +354,13 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 "service",
                 "max_streams",
             )
+    if config.accelerated and platform.machine() not in _ORDERED_STORES:
+        fail(
+            f"the accelerator needs a processor that keeps stores in order ({_ORDERED_STORES[0]}), "
+            f"and this is {platform.machine()}: set enabled = false under [accelerator]",
+            "accelerator",
+            "enabled",
+        )
     if config.gateway is not None:
         listen = config.gateway.listen
         try:
@@ -342,7 +392,24 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "lane",
             )
-        if stream.lanes and Tier.from_label(stream.tier) is not Tier.MATCHING:
+        tier = Tier.from_label(stream.tier)
+        if tier is FALLBACK and stream.is_accelerated:
+            fail(
+                f"stream '{stream.name}': {FALLBACK.label} is what a lane answers with by itself: "
+                "accelerated = true goes with another tier",
+                "stream",
+                i,
+                "accelerated",
+            )
+        if tier.accelerated and not stream.is_accelerated:
+            fail(
+                f"stream '{stream.name}': {stream.tier} is too slow for a lane's own thread: leave "
+                "accelerated out, or choose another tier",
+                "stream",
+                i,
+                "accelerated",
+            )
+        if stream.lanes and tier is not Tier.MATCHING:
             fail(
                 f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "
                 f'tier = "{Tier.MATCHING.label}" goes with lanes, {stream.tier} with lane',

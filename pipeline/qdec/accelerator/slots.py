@@ -50,7 +50,6 @@ class Slots:
         self._awaited = [False] * len(pending)
         self._free = np.flatnonzero(~pending).tolist()
         self._next = int(max(requested.max(initial=0), answered.max(initial=0))) + 1
-        self._serving: int | None = None
 
     @property
     def free(self) -> int:
@@ -92,9 +91,6 @@ class Slots:
             Slots whose answers were wanted and will never come; they are free, as are those in
             quarantine for the ones that have gone.
         """
-        if generation == self._serving:
-            return []
-        self._serving = generation
         lost = []
         for slot in np.flatnonzero(self.out != np.uint64(NOBODY)).tolist():
             if self._generation[slot] != generation:

@@ -174,7 +174,7 @@ class Worker:
                 self._acknowledge(one, Reply(Status.FAILED, took=each))
                 continue
             self._stats.windows += n
-            part = answers if n == windows else _part(answers, at, at + n)
+            part = answers if n == windows else answers.part(at, at + n)
             self._acknowledge(one, Reply(Status.ANSWERED, part, kind.fenced, each))
             at += n
 
@@ -196,12 +196,3 @@ def _answers(decoder: CompiledWindow, syndromes: Bytes, answer_bytes: int) -> An
     except Exception:
         log.exception("a decoder failed on %d windows", n)
     return None
-
-
-def _part(answers: Answers, start: int, end: int) -> Answers:
-    confidence = answers.confidence
-    return Answers(
-        answers.bits[start:end],
-        answers.feasible[start:end],
-        None if confidence is None else confidence[start:end],
-    )

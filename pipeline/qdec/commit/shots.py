@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes
-from qdec.commit.bank import WindowBank
+from qdec.commit.bank import WindowBank, WindowKey
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
 from qdec.commit.erasures import erasures_of
@@ -44,6 +44,7 @@ class CommittedShots:
         frames: ``(n, frame_bytes)`` uint8: observables flipped in each shot.
         came: when they came.
         took: ns of the decoder's call that answered them.
+        confidence: ``(n,)`` float32, see `Answers`.
     """
 
     window: int
@@ -54,6 +55,7 @@ class CommittedShots:
     frames: Bytes
     came: Mark
     took: int
+    confidence: NDArray[np.float32] | None = None
 
     def tell(self, flags: int) -> int:
         """How many of the shots have any of these flags."""
@@ -72,8 +74,13 @@ class ShotDecoder:
         raw: bool = False,
         state: StreamState | None = None,
         flags: int = 0,
+        most_shots: int = _MAX_SHOTS,
     ) -> None:
         """Start a stream, or go on from a state; see `StreamDecoder`.
+
+        Args:
+            bank, length, ring_rounds, raw, state, flags: likewise.
+            most_shots: in one job.
 
         Raises:
             WireError: BAD_CURSOR if the state lies within a shot.
@@ -87,6 +94,7 @@ class ShotDecoder:
         self._length = length
         self._window = window_at(bank.geometry, 0, length)
         self._flags = flags | int(Flag.SHOT_END)
+        self._most_shots = min(most_shots, _MAX_SHOTS)
         self._frame_bytes, self._seam_bytes = answer_bytes(code.spacetime)
         self._ring = RoundRing(ring_rounds, length, code.layout.record_bytes)
         self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
@@ -194,7 +202,7 @@ class ShotDecoder:
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
         """At most `limit` complete shots, in jobs of several that came together."""
         found: list[Job] = []
-        while ready := self.ready(min(limit, _MAX_SHOTS)):
+        while ready := self.ready(min(limit, self._most_shots)):
             found.append(self._job(ready))
             limit -= len(found[-1].syndrome)
             # What was compiled for the occasion took long: look at the others first.
@@ -222,7 +230,11 @@ class ShotDecoder:
             decoder = self._bank.get(window, erasures)
         syndromes = self._ring.view(first, n * length).reshape(n, -1)
         self._taken = first + n * length
-        return Job(self, first, window, decoder, syndromes, flags, came)
+        return Job(self, first, window, decoder, syndromes, flags, came, self._bank.tier)
+
+    def key(self, job: Job) -> WindowKey:
+        """What a job's windows are looked up by."""
+        return self._bank.key(job.window)
 
     def finish(self, job: Job, answers: Answers) -> None:
         """Take the answers to one of this stream's jobs."""
@@ -232,7 +244,15 @@ class ShotDecoder:
         flags[~answers.feasible] |= int(Flag.INFEASIBLE)
         frames = answers.bits[:, : self._frame_bytes]
         self._done[first] = CommittedShots(
-            -1, first, self._length, self._bank.tier, flags, frames, job.came, job.took
+            -1,
+            first,
+            self._length,
+            job.tier,
+            flags,
+            frames,
+            job.came,
+            job.took,
+            answers.confidence,
         )
 
     def commits(self) -> list[CommittedShots]:

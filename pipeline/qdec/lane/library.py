@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from qdec.accelerator.exchange import most_windows
+from qdec.accelerator.kinds import kinds_needed
 from qdec.codes import Code, Limits, Part
 from qdec.codes.code import (
     DEFAULT_LIMITS,
@@ -16,13 +18,16 @@ from qdec.codes.code import (
     read_round_map,
 )
 from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
+from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import fault_pairs, single_faults
 from qdec.match.offline import OfflineDecoder
+from qdec.match.tier import FALLBACK
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
+from qdec.windows.cut import answer_bytes
 
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
@@ -32,8 +37,26 @@ _GATED_PAIRS = 50_000
 _PROBED_FAULTS = 64
 # What trying them may take, about: when a guest opens, and before the service is ready.
 _GATE_S = 0.3
-_WARM_GATE_S = 10.0
+WARM_GATE_S = 10.0
 
+
+class Plan(NamedTuple):
+    """What a configured stream is decoded with.
+
+    Attributes:
+        code: its rounds as the stream brings them.
+        tier: what is to answer.
+        geometry: its windows.
+        length: rounds per shot; None if endless.
+    """
+
+    code: Code
+    tier: Tier
+    geometry: Geometry
+    length: int | None
+
+
+_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None]
 _BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None]
 
 
@@ -44,6 +67,7 @@ class Library:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
+        self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier], str] = {}
 
     def code(
@@ -107,6 +131,16 @@ class Library:
         bank.prepare(length)
         return bank
 
+    def kinds(self, bank: WindowBank, tier: Tier, length: int | None) -> dict[WindowKey, int]:
+        """What the accelerator calls the windows of a stream that a tier answers there."""
+        key = (bank.code.digest, bank.code.spacetime.repetition, tier, bank.geometry, length)
+        kinds = self._kinds.get(key)
+        if kinds is None:
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length)
+            if len(self._kinds) > _KEPT_BANKS:
+                self._kinds.popitem(last=False)
+        return kinds
+
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
 
@@ -117,27 +151,40 @@ class Library:
             ConfigError: the stream cannot be served; the message names it.
         """
         try:
-            code = self._from_files(stream).streamed(raw=stream.raw)
-            geometry = choose_geometry(
-                parse_geometry(stream.windows),
-                code,
-                endless=stream.endless,
-                distance=stream.distance,
-            )
-            tier = Tier.from_label(stream.tier)
+            plan = self.plan(stream)
+            code, tier = plan.code, FALLBACK if stream.is_accelerated else plan.tier
             ring_rounds = rounds_in_flight(
-                code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
+                code,
+                plan.geometry,
+                raw=stream.raw,
+                wanted=stream.ring_rounds,
+                limit=max_stream_bytes,
             )
-            length = None if stream.endless else code.spacetime.rounds
             banks = [
-                self.bank(code, tier, geometry, length, part_of(code, stream, part))
+                self.bank(code, tier, plan.geometry, plan.length, part_of(code, stream, part))
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, budget_s=_WARM_GATE_S)
+            self.fence(code, tier, budget_s=WARM_GATE_S)
             for bank in banks:
-                make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
+                make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
+
+    def plan(self, stream: StreamConfig) -> Plan:
+        """What a configured stream is to be decoded with.
+
+        Raises:
+            QdecError: its code cannot be read, or the windows do not suit it.
+        """
+        code = self._from_files(stream).streamed(raw=stream.raw)
+        geometry = choose_geometry(
+            parse_geometry(stream.windows),
+            code,
+            endless=stream.endless,
+            distance=stream.distance,
+        )
+        length = None if stream.endless else code.spacetime.rounds
+        return Plan(code, Tier.from_label(stream.tier), geometry, length)
 
     def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
         """Why a tier does not keep this code's distance, or an empty string.
@@ -165,10 +212,14 @@ def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
 
 
 def make_decoder(
-    bank: WindowBank, *, length: int | None, **options: Any
+    bank: WindowBank, *, length: int | None, accelerated: bool = False, **options: Any
 ) -> StreamDecoder | ShotDecoder:
     """In columns where each shot is one window, else window by window."""
     if length is not None and bank.geometry.is_whole:
+        if accelerated:  # jobs that fit a slot
+            space = bank.code.spacetime
+            size = length * space.layout.record_bytes
+            options["most_shots"] = max(1, most_windows(size, sum(answer_bytes(space))))
         return ShotDecoder(bank, length=length, **options)
     return StreamDecoder(bank, length=length, **options)
 

@@ -24,6 +24,14 @@ class Tier(IntEnum):
         """The name in configuration, metrics and tables."""
         return self.name.lower()
 
+    @property
+    def accelerated(self) -> bool:
+        """Whether the accelerator answers its windows unless a stream's configuration says no.
+
+        Lanes decode by themselves what is quick enough for their own thread.
+        """
+        return self not in _QUICK
+
     @classmethod
     def from_label(cls, label: str) -> Tier:
         """Inverse of `label`.
@@ -36,6 +44,11 @@ class Tier(IntEnum):
         except KeyError:
             known = ", ".join(tier.label for tier in cls)
             raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
+
+
+_QUICK = frozenset({Tier.MATCHING, Tier.CORRELATED})
+# What answers instead of an accelerated tier: exact, quick, and in every lane.
+FALLBACK = Tier.MATCHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,15 @@ class Answers:
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
+
+    def part(self, start: int, end: int) -> Answers:
+        """The answers to some of the windows."""
+        confidence = self.confidence
+        return Answers(
+            self.bits[start:end],
+            self.feasible[start:end],
+            None if confidence is None else confidence[start:end],
+        )
 
 
 class CompiledWindow(Protocol):
