@@ -23,7 +23,7 @@ from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
-from qdec.match.gate import fault_pairs, single_faults
+from qdec.match.gate import GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.match.tier import FALLBACK
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
@@ -226,16 +226,20 @@ def make_decoder(
 
 def _gate(code: Code, tier: Tier, budget_s: float) -> str:
     decoder = OfflineDecoder(code, tier, WHOLE)
-    single_faults(code, tier, limit=1, decoder=decoder)  # compiles
+
+    def tried(weight: int, most: int) -> GateReport:
+        return try_faults(code, decoder, weight, name=tier.label, limit=most)
+
+    tried(1, 1)  # compiles
     started = time.monotonic()
-    report = single_faults(code, tier, limit=_PROBED_FAULTS, decoder=decoder)
+    report = tried(1, _PROBED_FAULTS)
     each_s = (time.monotonic() - started) / report.tried
     most = max(_PROBED_FAULTS, int(budget_s / each_s))
     what = "single faults"
     if report.passed:
-        report = single_faults(code, tier, limit=min(most, _GATED_FAULTS), decoder=decoder)
+        report = tried(1, min(most, _GATED_FAULTS))
     if report.passed and (code.distance or 0) >= 5:
-        report = fault_pairs(code, tier, limit=min(most, _GATED_PAIRS), decoder=decoder)
+        report = tried(2, min(most, _GATED_PAIRS))
         what = "pairs of faults"
     if report.passed:
         return ""
