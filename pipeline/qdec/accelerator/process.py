@@ -65,7 +65,7 @@ class Accelerator:
             if stream not in config.accelerated:
                 continue
             try:
-                self._kinds |= compile_kinds(library, stream)
+                self._kinds |= compile_kinds(library, stream, batch=config.accelerator.batch)
             except ConfigError as error:
                 # As with lanes: fatal at the service's start; later, others' streams go on.
                 if strict:
