@@ -1,4 +1,4 @@
-"""A service with an accelerator process, which is stopped, killed and reconfigured in mid-stream."""
+"""A service with an accelerator process that is stopped, killed and reconfigured in mid-stream."""
 
 from __future__ import annotations
 
