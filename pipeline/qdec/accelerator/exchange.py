@@ -13,8 +13,8 @@ Slots are as large as the largest window may be: pages that nobody touched cost 
 
 Publication: a slot's contents are written first, then its word, then the other side's doorbell is
 rung; readers read the doorbell first. On x86 stores are seen in the order in which they were made,
-and that would do by itself. Elsewhere NumPy's stores carry no such promise, so the service does not
-offer an accelerator there. The answer's checksum covers its ticket and all that was said.
+and that would do by itself. Elsewhere plain stores carry no such promise, so the service offers no
+accelerator there. The answer's checksum covers its ticket and all that was said.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from enum import IntEnum
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qdec.bits import Bytes
 from qdec.errors import ArenaError
@@ -104,15 +103,14 @@ class Exchange:
     """One lane's slots.
 
     Attributes:
-        requested, answered: ``(SLOTS,)`` uint64, the boards themselves.
+        requested, answered: the boards themselves, `SLOTS` words each.
     """
 
     def __init__(self, memory: _Memory) -> None:
         """Look at the first `EXCHANGE_BYTES` of writable memory."""
         self._memory = memory
-        board = np.frombuffer(memory, dtype="<u8", count=2 * SLOTS)
-        self.requested: NDArray[np.uint64] = board[:SLOTS]
-        self.answered: NDArray[np.uint64] = board[SLOTS:]
+        board = memoryview(memory)[: 2 * SLOTS * 8].cast("Q")
+        self.requested, self.answered = board[:SLOTS], board[SLOTS:]
         self._bytes = np.frombuffer(memory, dtype=np.uint8, count=EXCHANGE_BYTES)
 
     @property

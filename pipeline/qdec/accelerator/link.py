@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from qdec.accelerator.exchange import SLOTS, Exchange, Reply, Request
 from qdec.accelerator.slots import Slots
 from qdec.accelerator.stats import AcceleratorStats
@@ -46,7 +44,8 @@ class Link:
         self._exchange = exchange
         self._words = words
         self._ring = ring
-        self._slots = Slots(exchange.requested, exchange.answered, exchange.generations)
+        boards = exchange.requested.tolist(), exchange.answered.tolist()
+        self._slots = Slots(*boards, exchange.generations)
         self._slots.now_served_by(words.generation)
         self._asked: list[tuple[int, int]] = [(0, 0)] * SLOTS
 
@@ -91,16 +90,8 @@ class Link:
 
     def collect(self) -> Collected:
         """Take back what has been acknowledged, or is lost."""
-        exchange, slots = self._exchange, self._slots
-        replies: list[tuple[int, Reply | None]] = []
-        late = 0
-        for slot in np.flatnonzero(exchange.answered == slots.out).tolist():
-            number = int(slots.out[slot])
-            reply = exchange.reply(slot, number, *self._asked[slot])
-            wanted = slots.acknowledged(slot, number)
-            if wanted:
-                replies.append((slot, reply))
-            else:
-                late += 1
+        wanted, late = self._slots.acknowledged(self._exchange.answered)
+        # Nobody writes there before it is handed over again.
+        replies = [(one.slot, self._exchange.reply(*one, *self._asked[one.slot])) for one in wanted]
         # What the last accelerator acknowledged before it went has been taken by now.
-        return Collected(replies, slots.now_served_by(self._words.generation), late)
+        return Collected(replies, self._slots.now_served_by(self._words.generation), late)

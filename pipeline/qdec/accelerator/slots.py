@@ -9,13 +9,8 @@ acknowledgement says which handing over it is about.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
-# The ticket of a free slot: no acknowledgement ever matches it.
-NOBODY = (1 << 64) - 1
 
 
 class Ticket(NamedTuple):
@@ -25,31 +20,33 @@ class Ticket(NamedTuple):
     number: int
 
 
-class Slots:
-    """The slots of one lane.
+@dataclass(slots=True)
+class _Out:
+    number: int
+    generation: int
+    wanted: bool
 
-    Attributes:
-        out: ``(count,)`` uint64: the ticket that each slot is out for; `NOBODY` for free ones.
-    """
+
+class Slots:
+    """The slots of one lane."""
 
     def __init__(
-        self,
-        requested: NDArray[np.uint64],
-        answered: NDArray[np.uint64],
-        generations: Sequence[int],
+        self, requested: Sequence[int], answered: Sequence[int], generations: Sequence[int]
     ) -> None:
         """Go on behind a lane that died: what it had handed over is in quarantine.
 
         Args:
-            requested, answered: ``(count,)``, the boards as they were found (zeros if new).
+            requested, answered: last ticket of each slot, as they were found (zeros if new).
             generations: of the accelerators to which the slots were handed.
         """
-        pending = requested != answered
-        self.out = np.where(pending, requested, np.uint64(NOBODY))
-        self._generation = list(generations)
-        self._awaited = [False] * len(pending)
-        self._free = np.flatnonzero(~pending).tolist()
-        self._next = int(max(requested.max(initial=0), answered.max(initial=0))) + 1
+        self._out: dict[int, _Out] = {}
+        self._free: list[int] = []
+        for slot, (number, done) in enumerate(zip(requested, answered, strict=True)):
+            if number == done:
+                self._free.append(slot)
+            else:
+                self._out[slot] = _Out(number, generations[slot], wanted=False)
+        self._next = max(*requested, *answered) + 1
 
     @property
     def free(self) -> int:
@@ -60,29 +57,33 @@ class Slots:
         """Hand a free slot to the accelerator of this generation; None if there is none."""
         if not self._free:
             return None
-        slot = self._free.pop()
-        ticket = Ticket(slot, self._next)
+        ticket = Ticket(self._free.pop(), self._next)
         self._next += 1
-        self.out[slot] = ticket.number
-        self._generation[slot] = generation
-        self._awaited[slot] = True
+        self._out[ticket.slot] = _Out(ticket.number, generation, wanted=True)
         return ticket
 
     def give_up(self, slot: int) -> None:
         """An awaited slot's window is answered otherwise: nobody may use the slot meanwhile."""
-        self._awaited[slot] = False
+        self._out[slot].wanted = False
 
-    def acknowledged(self, slot: int, number: int) -> bool | None:
-        """The accelerator is done with a slot.
+    def acknowledged(self, answered: Sequence[int]) -> tuple[list[Ticket], int]:
+        """Take back what the accelerator is done with.
+
+        Args:
+            answered: the last ticket that it acknowledged of each slot.
 
         Returns:
-            Whether its answer is still wanted; None if this is not what the slot is out for.
+            Slots whose answers are still wanted, and how many others there were.
         """
-        if number == NOBODY or int(self.out[slot]) != number:
-            return None
-        wanted = self._awaited[slot]
-        self._release(slot)
-        return wanted
+        wanted, late = [], 0
+        for slot, one in list(self._out.items()):
+            if answered[slot] == one.number:
+                self._release(slot)
+                if one.wanted:
+                    wanted.append(Ticket(slot, one.number))
+                else:
+                    late += 1
+        return wanted, late
 
     def now_served_by(self, generation: int) -> list[int]:
         """Every accelerator but this one is gone for good (0: all are).
@@ -91,15 +92,11 @@ class Slots:
             Slots whose answers were wanted and will never come; they are free, as are those in
             quarantine for the ones that have gone.
         """
-        lost = []
-        for slot in np.flatnonzero(self.out != np.uint64(NOBODY)).tolist():
-            if self._generation[slot] != generation:
-                if self._awaited[slot]:
-                    lost.append(slot)
-                self._release(slot)
-        return lost
+        gone = [(slot, one) for slot, one in self._out.items() if one.generation != generation]
+        for slot, _ in gone:
+            self._release(slot)
+        return [slot for slot, one in gone if one.wanted]
 
     def _release(self, slot: int) -> None:
-        self.out[slot] = NOBODY
-        self._awaited[slot] = False
+        del self._out[slot]
         self._free.append(slot)

@@ -66,7 +66,7 @@ class Worker:
         self._batch = batch
         self._stats = stats or AcceleratorStats()
         self._clock = clock
-        self._seen = [one.requested.copy() for one in exchanges]
+        self._seen = [np.array(one.requested) for one in exchanges]
         self._pending: list[_Pending] = []
         self._cost: dict[int, float] = {}
 
@@ -78,10 +78,9 @@ class Worker:
     def collect(self) -> None:
         """Look for new requests."""
         for lane, (exchange, seen) in enumerate(zip(self._exchanges, self._seen, strict=True)):
-            new = np.flatnonzero(exchange.requested != seen)
-            for slot in new.tolist():
+            for slot in np.flatnonzero(np.asarray(exchange.requested) != seen).tolist():
                 ticket = seen[slot] = exchange.requested[slot]
-                self._take(lane, slot, int(ticket))
+                self._take(lane, slot, ticket)
 
     def _take(self, lane: int, slot: int, ticket: int) -> None:
         try:
