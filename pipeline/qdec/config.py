@@ -202,7 +202,7 @@ class AcceleratorConfig(_Frozen):
 
     Attributes:
         enabled: without it, matching answers those streams, and says so.
-        cpu: core to pin it to; best one that no lane has.
+        cpu: core to pin it to, none of a lane's.
         threads: of the libraries that it decodes with.
         batch: most windows that are decoded together.
         margin_us: how much earlier than matching must begin for the deadline's sake a lane gives
@@ -354,6 +354,14 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 "service",
                 "max_streams",
             )
+    cpu = config.accelerator.cpu
+    if cpu is not None and cpu in [lane.cpu for lane in config.lane]:
+        fail(
+            f"core {cpu} is a lane's: an accelerator there would wait for it, and it for nobody; "
+            "choose another, or leave cpu out",
+            "accelerator",
+            "cpu",
+        )
     if config.accelerated and platform.machine() not in _ORDERED_STORES:
         fail(
             f"the accelerator needs a processor that keeps stores in order ({_ORDERED_STORES[0]}), "

@@ -124,6 +124,12 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
         26,
         ("patch1", "another tier"),
     ),
+    "a lane's core": (
+        "[gateway]",
+        "[accelerator]\ncpu = 1\n[gateway]",
+        29,
+        ("core 1", "another"),
+    ),
     "accelerated by default": (
         'tier = "correlated"',
         "accelerated = true",

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from helpers.accelerators import DEADLINE_NS, Pair, as_replayed, stream_config
 from helpers.lanes import LIBRARY, Stream
-from helpers.services import CODE, rounds_of_a_shot
+from helpers.services import CODE, GEOMETRY, TEXT, rounds_of_a_shot
 from qdec.accelerator.compiled import compile_kinds
 from qdec.accelerator.exchange import SLOTS
+from qdec.accelerator.worker import Kind
+from qdec.bits import Bytes
 from qdec.commit import Flag
-from qdec.match import Tier
+from qdec.match import Answers, CompiledWindow, Tier
 from qdec_tools.sampler import EndlessSampler
 
 MATCHING, CORRELATED = int(Tier.MATCHING), int(Tier.CORRELATED)
@@ -251,6 +254,64 @@ def test_other_streams_of_the_lane_are_answered_meanwhile() -> None:
     assert not len(waiting.collect())
     pair.settle()
     assert tiers(waiting.collect()) == [CORRELATED]
+
+
+class Sure:
+    """A decoder that knows how sure it is; or one whose network has gone wrong."""
+
+    notes = ()
+
+    def __init__(self, other: CompiledWindow, confidence: float) -> None:
+        self._other, self._confidence = other, confidence
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        if np.isnan(self._confidence):
+            raise ArithmeticError("NaN among the logits")
+        answers = self._other.decode(syndromes)
+        sure = np.full(len(syndromes), self._confidence, dtype=np.float32)
+        return Answers(answers.bits, answers.feasible, sure)
+
+
+@pytest.mark.parametrize("windows", ["20,10", "whole"])
+def test_a_confidence_arrives_with_its_commit(windows: str) -> None:
+    pair = Pair(stream_config(endless=False, windows=windows))
+    pair.kinds.update({k: Kind(Sure(v.decoder, 0.75), v.fenced) for k, v in pair.kinds.items()})
+    stream = pair.open()
+    stream.send(0, np.concatenate([rounds_of_one_shot(seed) for seed in range(2)]))
+    pair.settle()
+    rows = stream.collect()
+    assert set(tiers(rows)) == {CORRELATED}
+    assert (rows["confidence"] == 0.75).all()
+
+
+def test_a_decoder_that_fails_once_is_left_alone_for_a_while() -> None:
+    pair = Pair()
+    pair.kinds.update({k: Kind(Sure(v.decoder, np.nan), v.fenced) for k, v in pair.kinds.items()})
+    stream, records = sent(pair)
+    pair.settle()
+    rows = stream.collect()
+    assert set(tiers(rows)) == {MATCHING}
+    assert np.isnan(rows["confidence"]).all()
+    assert pair.fallbacks == {"sick": 1, "down": len(rows) - 1}
+    as_replayed(rows, [records])
+
+
+def test_a_guest_with_a_tier_that_lanes_do_not_decode_is_matched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qdec.match.tier._QUICK", {Tier.MATCHING})
+    pair = Pair()
+    guest = Stream(pair.lane, code=(TEXT.encode(),)).open(
+        stream="guest", code="circuit", endless=True, windows=str(GEOMETRY), tier="correlated"
+    )
+    assert any("is for configured streams" in note for note in guest.info.notes)
+    records = rounds_of_a_shot(200, 4)
+    guest.send(0, records, last=True)
+    pair.settle()
+    rows = guest.collect()
+    assert set(tiers(rows)) == {MATCHING}
+    assert pair.fallbacks == {"unfit": len(rows)}
+    as_replayed(rows, [records])
 
 
 class Anything(RuleBasedStateMachine):

@@ -18,11 +18,11 @@ from qdec.lane import realtime
 from qdec.lane.library import Library
 
 log = logging.getLogger("qdec.accelerator")
-# How often it says that its loop turns where nothing is asked of it. Lanes take an accelerator that
-# is silent for a quarter of a second for dead.
-_BEAT_S = 0.05
-# How often at most it looks at its orders.
-_LOOK_S = 0.005
+# How long it waits for requests. Lanes do not ask an accelerator that is silent for a quarter of a
+# second.
+_PATIENCE_S = 0.05
+# How often it looks at its orders, and tells the supervisor that its loop turns.
+_LOOK_S = 0.05
 # Libraries that are imported by a tier that needs them read these when they are.
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -96,15 +96,18 @@ class Accelerator:
         control, bell = self._child.control.fileno(), self._bells.accelerator
         next_look = 0.0
         while True:
+            called: list[int] = []
             if not self._worker.pending:
-                select.select([control, bell], [], [], _BEAT_S)
+                called = select.select([control, bell], [], [], _PATIENCE_S)[0]
+                if not called:
+                    realtime.tidy()
             silence(bell)
             self._beat()
             self._worker.collect()
             for slot in self._worker.turn():
                 ring(self._bells.of(slot))
             now = time.monotonic()
-            if now >= next_look:
+            if now >= next_look or control in called:
                 next_look = now + _LOOK_S
                 if not self._obey():
                     return
