@@ -409,14 +409,6 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "accelerated",
             )
-        if tier.accelerated and not stream.is_accelerated:
-            fail(
-                f"stream '{stream.name}': {stream.tier} is too slow for a lane's own thread: leave "
-                "accelerated out, or choose another tier",
-                "stream",
-                i,
-                "accelerated",
-            )
         if stream.lanes and tier is not Tier.MATCHING:
             fail(
                 f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "

@@ -35,6 +35,7 @@ def answers(n: int, seed: int = 0, width: int = ANSWER_BYTES) -> Answers:
         rng.integers(0, 256, (n, width), dtype=np.uint8),
         rng.integers(0, 2, n).astype(np.bool_),
         rng.random(n, dtype=np.float32),
+        rng.integers(1, 6, n, dtype=np.uint8) if seed % 2 else None,
     )
 
 
@@ -42,6 +43,7 @@ def same(a: Answers | None, b: Answers) -> None:
     assert a is not None
     np.testing.assert_array_equal(a.bits, b.bits)
     np.testing.assert_array_equal(a.feasible, b.feasible)
+    np.testing.assert_array_equal(a.tiers, b.tiers)
     if b.confidence is None:
         assert a.confidence is not None
         assert np.isnan(a.confidence).all()
@@ -59,7 +61,7 @@ def test_what_is_said_to_fit_does(width: int, answer_bytes: int) -> None:
     syndromes = np.full((n, width), 255, dtype=np.uint8)
     exchange.hand_over(0, 1, Request(3, 4, 5, syndromes, answer_bytes))
     exchange.hand_over(1, 2, Request(3, 4, 5, syndromes[:1], answer_bytes))
-    said = answers(n, width=answer_bytes)
+    said = answers(n, seed=width, width=answer_bytes)
     exchange.acknowledge(0, 1, Reply(Status.ANSWERED, said, fenced=True, took=7))
     read = exchange.request(0)
     assert (read.generation, read.kind, read.give_up, read.answer_bytes) == (3, 4, 5, answer_bytes)
@@ -83,7 +85,7 @@ def test_an_unknown_confidence_is_nan() -> None:
     same(reply.answers, said)
 
 
-@given(st.integers(0, 8 * 60 - 1), st.sampled_from([Status.ANSWERED, Status.FAILED]))
+@given(st.integers(0, 8 * 62 - 1), st.sampled_from([Status.ANSWERED, Status.FAILED]))
 def test_a_flipped_bit_is_noticed(bit: int, status: Status) -> None:
     memory = bytearray(EXCHANGE_BYTES)
     exchange = Exchange(memory)
@@ -94,7 +96,7 @@ def test_a_flipped_bit_is_noticed(bit: int, status: Status) -> None:
     payload_at = 4096 + 128 + 24
     places = [*range(answer_at, answer_at + 20)]
     if said is not None:
-        places += range(payload_at, payload_at + 3 * (ANSWER_BYTES + 5))
+        places += range(payload_at, payload_at + 3 * (ANSWER_BYTES + 6))
     where = places[bit // 8 % len(places)]
     memory[where] ^= 1 << bit % 8
     assert exchange.reply(0, 1, 3, ANSWER_BYTES) is None

@@ -284,6 +284,32 @@ def test_a_confidence_arrives_with_its_commit(windows: str) -> None:
     assert (rows["confidence"] == 0.75).all()
 
 
+class Turns:
+    """A decoder that leaves every other window to plain matching, and says so."""
+
+    notes = ()
+
+    def __init__(self, other: CompiledWindow) -> None:
+        self._other = other
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        answers = self._other.decode(syndromes)
+        turns = np.resize(np.array([CORRELATED, MATCHING], dtype=np.uint8), len(syndromes))
+        return Answers(answers.bits, answers.feasible, tiers=turns)
+
+
+def test_a_commit_names_the_tier_that_the_decoder_names() -> None:
+    pair = Pair(stream_config(endless=False, windows="whole"))
+    pair.kinds.update({k: Kind(Turns(v.decoder), v.fenced) for k, v in pair.kinds.items()})
+    stream = pair.open()
+    stream.send(0, np.concatenate([rounds_of_one_shot(seed) for seed in range(7)]))
+    pair.settle()
+    rows = stream.collect()
+    assert tiers(rows) == [CORRELATED, MATCHING] * 3 + [CORRELATED]
+    assert rows["window"].tolist() == list(range(7))
+    assert (np.diff(rows["first_round"].astype(int)) == CODE.spacetime.rounds).all()
+
+
 def test_a_decoder_that_fails_once_is_left_alone_for_a_while() -> None:
     pair = Pair()
     pair.kinds.update({k: Kind(Sure(v.decoder, np.nan), v.fenced) for k, v in pair.kinds.items()})
@@ -299,7 +325,7 @@ def test_a_decoder_that_fails_once_is_left_alone_for_a_while() -> None:
 def test_a_guest_with_a_tier_that_lanes_do_not_decode_is_matched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qdec.match.tier._QUICK", {Tier.MATCHING})
+    monkeypatch.setattr("qdec.match.tier.CLASSICAL", (Tier.MATCHING,))
     pair = Pair()
     guest = Stream(pair.lane, code=(TEXT.encode(),)).open(
         stream="guest", code="circuit", endless=True, windows=str(GEOMETRY), tier="correlated"

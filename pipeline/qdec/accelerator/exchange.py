@@ -45,6 +45,9 @@ _ANSWER = struct.Struct("<IIQI4x")
 _SEALED = struct.Struct("<QIIQ")
 _ANSWER_AT = 64
 _ROOM_AT = 128
+# Beside each answer's bits: whether there is one (u8), what answered (u8, 0: what was asked to), and
+# the confidence (f32). Answers begin at a multiple of 8 bytes.
+_BESIDE_BYTES = 1 + 1 + 4
 _NOTHING = np.zeros(0, dtype=np.uint8)
 
 
@@ -95,8 +98,7 @@ class Reply:
 
 def most_windows(syndrome_bytes: int, answer_bytes: int) -> int:
     """How many windows of a kind a slot holds; 0 if it cannot hold one."""
-    # The answer: bits, whether there is one, confidence; syndromes are padded to 8 bytes.
-    return (SLOT_BYTES - _ROOM_AT - 8) // (syndrome_bytes + answer_bytes + 1 + 4)
+    return (SLOT_BYTES - _ROOM_AT - 8) // (syndrome_bytes + answer_bytes + _BESIDE_BYTES)
 
 
 class Exchange:
@@ -150,13 +152,15 @@ class Exchange:
             sound = checksum == _checksum(ticket, status, fenced, took, _NOTHING)
             return Reply(Status(status)) if sound and status in set(Status) else None
         start = at + _ROOM_AT + _padded(n * width)
-        said = self._bytes[start : start + n * (each + 5)].copy()
+        said = self._bytes[start : start + n * (each + _BESIDE_BYTES)].copy()
         if checksum != _checksum(ticket, status, fenced, took, said):
             return None
         bits = said[: n * each].reshape(n, each)
         feasible = said[n * each : n * (each + 1)].astype(np.bool_)
-        confidence = said[n * (each + 1) :].view(np.float32)
-        return Reply(Status.ANSWERED, Answers(bits, feasible, confidence), bool(fenced), took)
+        tiers = said[n * (each + 1) : n * (each + 2)]
+        confidence = said[n * (each + 2) :].view(np.float32)
+        answers = Answers(bits, feasible, confidence, tiers if tiers.any() else None)
+        return Reply(Status.ANSWERED, answers, bool(fenced), took)
 
     # -- the accelerator's side ------------------------------------------------------------------
 
@@ -187,6 +191,7 @@ class Exchange:
             parts = (
                 answers.bits.reshape(-1),
                 answers.feasible.view(np.uint8),
+                np.zeros(n, np.uint8) if answers.tiers is None else answers.tiers,
                 np.ascontiguousarray(confidence, dtype=np.float32).view(np.uint8),
             )
             said = np.concatenate(parts)

@@ -13,7 +13,7 @@ from qdec.accelerator.exchange import Exchange, Reply, Request, Status
 from qdec.accelerator.stats import AcceleratorStats
 from qdec.bits import Bytes
 from qdec.errors import ArenaError
-from qdec.match import Answers, CompiledWindow
+from qdec.match import Answers, CompiledWindow, Tier
 
 log = logging.getLogger("qdec.accelerator")
 
@@ -187,8 +187,10 @@ def _answers(decoder: CompiledWindow, syndromes: Bytes, answer_bytes: int) -> An
     try:
         answers = decoder.decode(syndromes)
         sizes = [answers.bits.shape == (n, answer_bytes), answers.feasible.shape == (n,)]
-        if answers.confidence is not None:
-            sizes.append(answers.confidence.shape == (n,))
+        beside = [one for one in (answers.confidence, answers.tiers) if one is not None]
+        sizes += [one.shape == (n,) for one in beside]
+        if answers.tiers is not None and not set(answers.tiers.tolist()) <= set(Tier):
+            sizes.append(False)
         if all(sizes):
             return answers
         log.error("a decoder answered %d windows in another shape", n)

@@ -8,6 +8,7 @@ shot has to be remembered between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,21 +239,32 @@ class ShotDecoder:
 
     def finish(self, job: Job, answers: Answers) -> None:
         """Take the answers to one of this stream's jobs."""
-        first = job.shot
-        assert isinstance(first, int)
-        flags = np.full(len(job.syndrome), job.flags, dtype=np.uint16)
-        flags[~answers.feasible] |= int(Flag.INFEASIBLE)
-        frames = answers.bits[:, : self._frame_bytes]
+        n = len(job.syndrome)
+        if answers.tiers is None:
+            self._finish(job, 0, n, job.tier, answers)
+            return
+        # A block of commits names one tier.
+        ends = [*(np.flatnonzero(np.diff(answers.tiers)) + 1).tolist(), n]
+        for start, end in pairwise([0, *ends]):
+            self._finish(job, start, end, Tier(int(answers.tiers[start])), answers)
+
+    def _finish(self, job: Job, start: int, end: int, tier: Tier, answers: Answers) -> None:
+        """Take the answers to some of a job's shots, from one place to another."""
+        assert isinstance(job.shot, int)
+        first = job.shot + start * self._length
+        flags = np.full(end - start, job.flags, dtype=np.uint16)
+        flags[~answers.feasible[start:end]] |= int(Flag.INFEASIBLE)
+        confidence = answers.confidence
         self._done[first] = CommittedShots(
             -1,
             first,
             self._length,
-            job.tier,
+            tier,
             flags,
-            frames,
+            answers.bits[start:end, : self._frame_bytes],
             job.came,
             job.took,
-            answers.confidence,
+            None if confidence is None else confidence[start:end],
         )
 
     def commits(self) -> list[CommittedShots]:

@@ -473,7 +473,7 @@ class StreamDecoder:
                 -1,
                 shot.base + window.start,
                 window.commit,
-                job.tier,
+                job.tier if answers.tiers is None else Tier(int(answers.tiers[0])),
                 flags,
                 frame,
                 seam,

@@ -18,6 +18,14 @@ class Tier(IntEnum):
 
     MATCHING = 1
     CORRELATED = 2
+    SPEED = 3
+    ACCURACY = 4
+    ISING = 5
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it answers nothing without a network that was loaded for it."""
+        return self is Tier.ISING
 
     @property
     def label(self) -> str:
@@ -30,7 +38,7 @@ class Tier(IntEnum):
 
         Lanes decode by themselves what is quick enough for their own thread.
         """
-        return self not in _QUICK
+        return self not in CLASSICAL
 
     @classmethod
     def from_label(cls, label: str) -> Tier:
@@ -46,7 +54,10 @@ class Tier(IntEnum):
             raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
 
 
-_QUICK = frozenset({Tier.MATCHING, Tier.CORRELATED})
+# The tiers that answer any code, without a network.
+CLASSICAL = (Tier.MATCHING, Tier.CORRELATED)
+# The tiers whose networks come with the package.
+SOFT = (Tier.SPEED, Tier.ACCURACY)
 # What answers instead of an accelerated tier: exact, quick, and in every lane.
 FALLBACK = Tier.MATCHING
 
@@ -61,19 +72,22 @@ class Answers:
             of the part that could not be explained are zero there.
         confidence: ``(B,)`` float32: probability that the frame update is right; NaN where it is
             not known, None where nobody asked.
+        tiers: ``(B,)`` uint8: the tier that answered; None where it is the one that was asked.
     """
 
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
+    tiers: Bytes | None = None
 
     def part(self, start: int, end: int) -> Answers:
-        """The answers to some of the windows."""
-        confidence = self.confidence
+        """The answers to windows `start` to `end` (exclusive)."""
+        rows = slice(start, end)
         return Answers(
-            self.bits[start:end],
-            self.feasible[start:end],
-            None if confidence is None else confidence[start:end],
+            self.bits[rows],
+            self.feasible[rows],
+            None if self.confidence is None else self.confidence[rows],
+            None if self.tiers is None else self.tiers[rows],
         )
 
 
