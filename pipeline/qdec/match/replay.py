@@ -6,7 +6,7 @@ part of what it was asked. So an answer is right if it is what this gives for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.errors import DataError
-from qdec.match.compile import compile_window
+from qdec.match.compile import Model, compile_window
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at
@@ -37,10 +37,19 @@ class Replayed(NamedTuple):
 class Replay:
     """Decodes shots of one code again; windows that are alike are compiled once."""
 
-    def __init__(self, code: Code, geometry: Geometry) -> None:
-        """Remember what to compile; nothing is compiled before it is needed."""
+    def __init__(
+        self, code: Code, geometry: Geometry, models: Mapping[Tier, Model] | None = None
+    ) -> None:
+        """Remember what to compile; nothing is compiled before it is needed.
+
+        Args:
+            code: the code.
+            geometry: of the windows.
+            models: networks of the tiers that need one to be named.
+        """
         self._code = code
         self._geometry = geometry
+        self._models = models or {}
         self._compiled: dict[tuple[int, ...], CompiledWindow] = {}
 
     def shot(self, records: Bytes, windows: Iterable[tuple[Tier, int]]) -> Iterator[Replayed]:
@@ -85,5 +94,7 @@ class Replay:
         place = self._code.spacetime.window_key(window.start, window.end, window.length)
         key = (tier, *place, window.commit)
         if key not in self._compiled:
-            self._compiled[key] = compile_window(self._code, tier, self._geometry, window)
+            self._compiled[key] = compile_window(
+                self._code, tier, self._geometry, window, model=self._models.get(tier)
+            )
         return self._compiled[key]
