@@ -206,7 +206,8 @@ class AcceleratorConfig(_Frozen):
         threads: of the libraries that it decodes with.
         batch: most windows that are decoded together.
         margin_us: how much earlier than matching must begin for the deadline's sake a lane gives
-            up waiting for an answer: what a lane may be late itself.
+            up waiting for an answer, at least: what a lane may be late itself. One that was later
+            than that remembers it.
     """
 
     enabled: bool = True

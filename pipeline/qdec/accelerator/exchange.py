@@ -45,8 +45,8 @@ _ANSWER = struct.Struct("<IIQI4x")
 _SEALED = struct.Struct("<QIIQ")
 _ANSWER_AT = 64
 _ROOM_AT = 128
-# Beside each answer's bits: whether there is one (u8), what answered (u8, 0: what was asked to), how
-# sure it is (f32). Answers begin at a multiple of 8 bytes.
+# Beside each answer's bits: whether there is one (u8), what answered (u8, 0: who was asked), the
+# confidence (f32). Answers begin at a multiple of 8 bytes.
 _BESIDE_BYTES = 1 + 1 + 4
 _NOTHING = np.zeros(0, dtype=np.uint8)
 

@@ -133,7 +133,7 @@ class LaneCore:
         """
         self._doorkeeper.config = config
         if self._offload is not None:
-            self._offload.margin_ns = config.accelerator.margin_us * 1000
+            self._offload.margin.least = config.accelerator.margin_us * 1000
         owns = self._doorkeeper.owns
         for session in [s for s in self._sessions.values() if not owns(s.terms)]:
             self._drop(session)
@@ -324,6 +324,8 @@ class LaneCore:
                 self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
             windows = run_jobs(jobs, _MAX_BATCH)
             ended = self._clock()
+            if offload is not None:
+                offload.matched(ended)
             self.stats.decode.add((ended - now) // windows, windows)
             decoded += windows
             for session in self._served:

@@ -17,6 +17,7 @@ from qdec.accelerator.exchange import Reply, Status, most_windows
 from qdec.accelerator.link import Link
 from qdec.commit import Flag, Job
 from qdec.commit.batch import count_events
+from qdec.lane.margin import Margin
 from qdec.lane.schedule import NEVER, latest_start
 from qdec.lane.session import Session
 from qdec.lane.stats import DEADLINE, DOWN, REFUSED, SICK, UNFIT, LaneStats
@@ -28,13 +29,13 @@ _COMPILED_FOR_IT = int(Flag.ERASURE)
 
 @dataclass(slots=True)
 class _Awaited:
-    """A job handed over at `since`, with when it is due and what matching would take, ns."""
+    """A job handed over at `since`; when it should be answered, what matching would take: ns."""
 
     session: Session
     job: Job
     kind: int
     since: int
-    due: int
+    until: int
     cost: int
 
 
@@ -42,17 +43,18 @@ class Offload:
     """A lane's windows that the accelerator has, and those that the lane must answer instead.
 
     Attributes:
-        margin_ns: how much earlier than matching must begin to stop waiting.
-        wake_at: when that will be for what is awaited, ns; `NEVER` if nothing is.
+        margin: how long before their deadlines windows should be answered.
+        wake_at: when matching must begin for what is awaited, ns; `NEVER` if nothing is.
     """
 
     def __init__(self, link: Link | None, stats: LaneStats, margin_ns: int) -> None:
         """Hand windows over through a link; without one, the lane answers them all."""
-        self.margin_ns = margin_ns
+        self.margin = Margin(margin_ns)
         self.wake_at = NEVER
         self._link = link
         self._stats = stats
         self._out: dict[int, _Awaited] = {}
+        self._matched: list[int] = []
         self._owed: deque[tuple[Session, Job]] = deque()
         self._breakers: dict[Tier, Breaker] = {}
         self._unknown: set[int] = set()
@@ -96,8 +98,9 @@ class Offload:
         if kind is None or n > most_windows(width, each):
             self._owe(session, job, UNFIT)
             return
-        due, cost = job.came.t_recv + session.terms.deadline_ns, _cost(job)
-        give_up = due - cost - self.margin_ns
+        deadline, cost = session.terms.deadline_ns, _cost(job)
+        until = job.came.t_recv + deadline - self.margin.of(deadline)
+        give_up = until - cost
         if give_up <= now:
             self._owe(session, job, DEADLINE)
             return
@@ -109,7 +112,7 @@ class Offload:
         self._breaker(session.terms.tier).asked()
         if not cost:
             cost = _learn_cost(job)
-        self._out[slot] = _Awaited(session, job, kind, now, due, cost)
+        self._out[slot] = _Awaited(session, job, kind, now, until, cost)
         self._plan()
 
     def _kind(self, session: Session, job: Job) -> int | None:
@@ -189,14 +192,21 @@ class Offload:
             found.append(self._owed.popleft())
             spent += _cost(found[-1][1])
         while now + spent >= self.wake_at and (not found or spent < longest):
-            slot, one = min(self._out.items(), key=lambda item: item[1].due)
+            slot, one = min(self._out.items(), key=lambda item: item[1].until)
             self._withdraw(slot)
             self._waited(one, now)
             self._breaker(one.session.terms.tier).miss(now)
             self._stats.fell_back(DEADLINE, len(one.job.syndrome))
+            self._matched.append(one.until)
             found.append((one.session, one.job))
             spent += one.cost
         return found
+
+    def matched(self, now: int) -> None:
+        """What was urgent has been decoded."""
+        for until in self._matched:
+            self.margin.learn(now - until)
+        self._matched.clear()
 
     def forget(self, session: Session) -> None:
         """A stream is gone, and with it what it waits for."""
@@ -218,8 +228,7 @@ class Offload:
 
     def _plan(self) -> None:
         if self._out:
-            start = latest_start((one.due, one.cost) for one in self._out.values())
-            self.wake_at = start - self.margin_ns
+            self.wake_at = latest_start((one.until, one.cost) for one in self._out.values())
         else:
             self.wake_at = NEVER
 
