@@ -110,7 +110,7 @@ def test_squares_of_one_parity_hold_one_kind_of_detector() -> None:
 @pytest.mark.parametrize("task", ["surface_code:unrotated_memory_z", "repetition_code:memory"])
 def test_codes_that_the_network_does_not_know_are_refused(task: str) -> None:
     code = Code.from_circuit(memory(5, 4, 0.003, task))
-    with pytest.raises(CodeError, match="no edges of a kind|coordinates"):
+    with pytest.raises(CodeError, match=r"no edges of a kind|coordinates"):
         Lattice(code, ROTATED)
 
 

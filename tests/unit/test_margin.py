@@ -45,9 +45,8 @@ def test_a_lane_that_was_late_stops_waiting_earlier() -> None:
     waits = []
     for first in range(20, 50, 10):
         waits.append(pair.lane.core.wake_at * 1e9 - pair.lane.now)
-        pair.lane.now = (
-            int(pair.lane.core.wake_at * 1e9) + 5_000_000
-        )  # the operating system had other things to do
+        # The operating system has other things to do.
+        pair.lane.now = int(pair.lane.core.wake_at * 1e9) + 5_000_000
         assert len(stream.collect()) == 1
         pair.beat()
         stream.send(first, records[first : first + 10])

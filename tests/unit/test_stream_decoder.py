@@ -91,7 +91,7 @@ def test_any_split_answers_as_the_offline_decoder(
     np.testing.assert_array_equal(frames_at_ends(commits), expected)
 
 
-@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize("tier", CLASSICAL)
 @given(
     lengths=st.lists(st.sampled_from([5, 12, 15, 31]), min_size=1, max_size=4),
     step=st.integers(1, 40),

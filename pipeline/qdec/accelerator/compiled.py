@@ -31,12 +31,12 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
     """
     try:
         plan = library.plan(stream)
-        bank = library.bank(plan.code, plan.tier, plan.geometry, plan.length)
+        bank = library.bank(plan.code, plan.tier, plan.geometry, plan.length, model=plan.model)
         _check_room(bank, plan.length)
-        fenced = bool(library.fence(plan.code, plan.tier, budget_s=WARM_GATE_S))
+        fenced = bool(library.fence(plan.code, plan.tier, plan.model, budget_s=WARM_GATE_S))
         kinds = {}
         for window in bank.needed(plan.length):
-            number = kind_number(bank, plan.tier, bank.key(window))
+            number = kind_number(bank, plan.tier, bank.key(window), plan.model)
             if number not in kinds:
                 kinds[number] = Kind(bank.get(window), fenced)
                 _warm_up(kinds[number], _size(bank, window), batch)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
-from qdec.match.compile import Model
+from qdec.match.models import Model
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
 

@@ -24,6 +24,7 @@ from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import GateReport, try_faults
+from qdec.match.models import Model, read_model
 from qdec.match.offline import OfflineDecoder
 from qdec.match.tier import FALLBACK
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
@@ -48,16 +49,18 @@ class Plan(NamedTuple):
         tier: what is to answer.
         geometry: its windows.
         length: rounds per shot; None if endless.
+        model: name or path of the tier's model; None where it takes none, or its own.
     """
 
     code: Code
     tier: Tier
     geometry: Geometry
     length: int | None
+    model: str | None
 
 
-_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None]
-_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None]
+_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None]
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None]
 
 
 class Library:
@@ -68,7 +71,8 @@ class Library:
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier], str] = {}
+        self._fenced: dict[tuple[bytes, Tier, str | None], str] = {}
+        self._models: dict[str, Model] = {}
 
     def code(
         self,
@@ -114,16 +118,27 @@ class Library:
         geometry: Geometry,
         length: int | None,
         part: Part | None = None,
+        model: str | None = None,
     ) -> WindowBank:
         """Compiled windows (of one part of the code), warm for shots of `length` rounds.
 
+        Args:
+            code: the code.
+            tier: what answers.
+            geometry: the windows' lengths.
+            length: rounds of a shot; None for an endless one.
+            part: the part of the code to answer for.
+            model: name or path of the model of a tier that takes one.
+
         Raises:
             GeometryError: a window cannot be compiled.
+            ModelError: the model is missing, damaged, or not for this code.
         """
-        key = (code.digest, code.spacetime.repetition, tier, geometry, part)
+        model = model if tier.takes_model else None
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part, model)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry, part)
+            bank = WindowBank(code, tier, geometry, part, self._model(model))
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
@@ -131,15 +146,26 @@ class Library:
         bank.prepare(length)
         return bank
 
-    def kinds(self, bank: WindowBank, tier: Tier, length: int | None) -> dict[WindowKey, int]:
+    def kinds(
+        self, bank: WindowBank, tier: Tier, length: int | None, model: str | None
+    ) -> dict[WindowKey, int]:
         """What the accelerator calls the windows of a stream that a tier answers there."""
-        key = (bank.code.digest, bank.code.spacetime.repetition, tier, bank.geometry, length)
+        space = bank.code.spacetime
+        key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model)
         kinds = self._kinds.get(key)
         if kinds is None:
-            kinds = self._kinds[key] = kinds_needed(bank, tier, length)
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model)
             if len(self._kinds) > _KEPT_BANKS:
                 self._kinds.popitem(last=False)
         return kinds
+
+    def _model(self, name: str | None) -> Model | None:
+        """The model of a name or path, loaded and compiled once."""
+        if name is None:
+            return None
+        if name not in self._models:
+            self._models[name] = read_model(name)
+        return self._models[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
@@ -161,10 +187,12 @@ class Library:
                 limit=max_stream_bytes,
             )
             banks = [
-                self.bank(code, tier, plan.geometry, plan.length, part_of(code, stream, part))
+                self.bank(
+                    code, tier, plan.geometry, plan.length, part_of(code, stream, part), plan.model
+                )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, budget_s=WARM_GATE_S)
+            self.fence(code, tier, plan.model, budget_s=WARM_GATE_S)
             for bank in banks:
                 make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
@@ -184,9 +212,11 @@ class Library:
             distance=stream.distance,
         )
         length = None if stream.endless else code.spacetime.rounds
-        return Plan(code, Tier.from_label(stream.tier), geometry, length)
+        return Plan(code, Tier.from_label(stream.tier), geometry, length, stream.model)
 
-    def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
+    def fence(
+        self, code: Code, tier: Tier, model: str | None = None, *, budget_s: float = _GATE_S
+    ) -> str:
         """Why a tier does not keep this code's distance, or an empty string.
 
         Where not all faults can be tried in about `budget_s`, a sample of them is.
@@ -196,9 +226,11 @@ class Library:
         """
         if tier is Tier.MATCHING:
             return ""
-        key = (code.digest, tier)
+        model = model if tier.takes_model else None
+        key = (code.digest, tier, model)
         if key not in self._fenced:
-            self._fenced[key] = _gate(code, tier, budget_s)
+            decoder = OfflineDecoder(code, tier, WHOLE, model=self._model(model))
+            self._fenced[key] = _gate(code, decoder, budget_s)
         return self._fenced[key]
 
 
@@ -224,8 +256,8 @@ def make_decoder(
     return StreamDecoder(bank, length=length, **options)
 
 
-def _gate(code: Code, tier: Tier, budget_s: float) -> str:
-    decoder = OfflineDecoder(code, tier, WHOLE)
+def _gate(code: Code, decoder: OfflineDecoder, budget_s: float) -> str:
+    tier = decoder.tier
 
     def tried(weight: int, most: int) -> GateReport:
         return try_faults(code, decoder, weight, name=tier.label, limit=most)

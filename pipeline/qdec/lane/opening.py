@@ -25,7 +25,7 @@ from qdec.windows import Geometry, choose_geometry, parse_geometry
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
 # nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
 _GUEST_COMPONENTS = 1_500_000
-_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000}
+_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000, Tier.ISING: 130_000}
 _HURRIED = Limits(operations=500_000, targets=1_500_000, detectors=50_000, instructions=100_000)
 
 
@@ -120,11 +120,12 @@ class Doorkeeper:
             )
         shot_rounds = None if endless else code.spacetime.rounds
         part = part_of(code, wanted, body.part or 0)
-        bank = self._library.bank(code, by_lane, geometry, shot_rounds, part)
+        model = wanted.model
+        bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model)
         kinds = None
         if accelerated:  # a guest's windows are compiled in no other process
             known = configured is not None
-            kinds = self._library.kinds(bank, tier, shot_rounds) if known else {}
+            kinds = self._library.kinds(bank, tier, shot_rounds, model) if known else {}
         terms = Terms(
             body.stream,
             code,
@@ -165,7 +166,7 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        fence = self._library.fence(code, bank.tier)
+        fence = self._library.fence(code, bank.tier, wanted.model)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -236,6 +237,7 @@ class Doorkeeper:
             "raw": body.raw,
             "endless": bool(body.endless),
             "tier": body.tier or defaults.tier,
+            "model": defaults.model,
             "windows": body.windows or defaults.windows,
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,

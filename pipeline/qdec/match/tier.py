@@ -24,8 +24,13 @@ class Tier(IntEnum):
 
     @property
     def needs_model(self) -> bool:
-        """Whether it answers nothing without a network that was loaded for it."""
+        """Whether it answers nothing without a network that somebody named."""
         return self is Tier.ISING
+
+    @property
+    def takes_model(self) -> bool:
+        """Whether it can be told which network to answer with."""
+        return self in (Tier.SPEED, Tier.ACCURACY, Tier.ISING)
 
     @property
     def label(self) -> str:
