@@ -75,6 +75,7 @@ def serve(
     Without a configuration it takes guests (clients that bring their own code) on loopback.
     SIGTERM drains and exits; SIGHUP reads the configuration again.
     """
+    from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
     from qdec.config import Config, LaneConfig, load_config, stream_error
     from qdec.lane.library import Library
@@ -98,6 +99,8 @@ def serve(
         for index, stream in enumerate(settings.stream):
             try:
                 library.warm(stream, settings.service.max_stream_bytes)
+                if stream in settings.accelerated:
+                    compile_kinds(library, stream)
             except ConfigError as error:
                 assert config is not None  # there are no streams without one
                 raise stream_error(str(error), config, index) from None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from qdec.accelerator.exchange import most_windows
+from qdec.accelerator.kinds import kinds_needed
 from qdec.codes import Code, Limits, Part
 from qdec.codes.code import (
     DEFAULT_LIMITS,
@@ -16,6 +18,7 @@ from qdec.codes.code import (
     read_round_map,
 )
 from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
+from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
@@ -23,7 +26,9 @@ from qdec.match import Tier
 from qdec.match.gate import GateReport, try_faults
 from qdec.match.models import Model, read_model
 from qdec.match.offline import OfflineDecoder
+from qdec.match.tier import FALLBACK
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
+from qdec.windows.cut import answer_bytes
 
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
@@ -33,8 +38,28 @@ _GATED_PAIRS = 50_000
 _PROBED_FAULTS = 64
 # What trying them may take, about: when a guest opens, and before the service is ready.
 _GATE_S = 0.3
-_WARM_GATE_S = 10.0
+WARM_GATE_S = 10.0
 
+
+class Plan(NamedTuple):
+    """What a configured stream is decoded with.
+
+    Attributes:
+        code: its rounds as the stream brings them.
+        tier: what is to answer.
+        geometry: its windows.
+        length: rounds per shot; None if endless.
+        model: name or path of the tier's model; None where it takes none, or its own.
+    """
+
+    code: Code
+    tier: Tier
+    geometry: Geometry
+    length: int | None
+    model: str | None
+
+
+_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None]
 _BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None]
 
 
@@ -45,6 +70,7 @@ class Library:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
+        self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier, str | None], str] = {}
         self._models: dict[str, Model] = {}
 
@@ -120,6 +146,19 @@ class Library:
         bank.prepare(length)
         return bank
 
+    def kinds(
+        self, bank: WindowBank, tier: Tier, length: int | None, model: str | None
+    ) -> dict[WindowKey, int]:
+        """What the accelerator calls the windows of a stream that a tier answers there."""
+        space = bank.code.spacetime
+        key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model)
+        kinds = self._kinds.get(key)
+        if kinds is None:
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model)
+            if len(self._kinds) > _KEPT_BANKS:
+                self._kinds.popitem(last=False)
+        return kinds
+
     def _model(self, name: str | None) -> Model | None:
         """The model of a name or path, loaded and compiled once."""
         if name is None:
@@ -138,27 +177,42 @@ class Library:
             ConfigError: the stream cannot be served; the message names it.
         """
         try:
-            code = self._from_files(stream).streamed(raw=stream.raw)
-            geometry = choose_geometry(
-                parse_geometry(stream.windows),
-                code,
-                endless=stream.endless,
-                distance=stream.distance,
-            )
-            tier = Tier.from_label(stream.tier)
+            plan = self.plan(stream)
+            code, tier = plan.code, FALLBACK if stream.is_accelerated else plan.tier
             ring_rounds = rounds_in_flight(
-                code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
+                code,
+                plan.geometry,
+                raw=stream.raw,
+                wanted=stream.ring_rounds,
+                limit=max_stream_bytes,
             )
-            length = None if stream.endless else code.spacetime.rounds
             banks = [
-                self.bank(code, tier, geometry, length, part_of(code, stream, part), stream.model)
+                self.bank(
+                    code, tier, plan.geometry, plan.length, part_of(code, stream, part), plan.model
+                )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, stream.model, budget_s=_WARM_GATE_S)
+            self.fence(code, tier, plan.model, budget_s=WARM_GATE_S)
             for bank in banks:
-                make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
+                make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
+
+    def plan(self, stream: StreamConfig) -> Plan:
+        """What a configured stream is to be decoded with.
+
+        Raises:
+            QdecError: its code cannot be read, or the windows do not suit it.
+        """
+        code = self._from_files(stream).streamed(raw=stream.raw)
+        geometry = choose_geometry(
+            parse_geometry(stream.windows),
+            code,
+            endless=stream.endless,
+            distance=stream.distance,
+        )
+        length = None if stream.endless else code.spacetime.rounds
+        return Plan(code, Tier.from_label(stream.tier), geometry, length, stream.model)
 
     def fence(
         self, code: Code, tier: Tier, model: str | None = None, *, budget_s: float = _GATE_S
@@ -190,10 +244,14 @@ def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
 
 
 def make_decoder(
-    bank: WindowBank, *, length: int | None, **options: Any
+    bank: WindowBank, *, length: int | None, accelerated: bool = False, **options: Any
 ) -> StreamDecoder | ShotDecoder:
     """In columns where each shot is one window, else window by window."""
     if length is not None and bank.geometry.is_whole:
+        if accelerated:  # jobs that fit a slot
+            space = bank.code.spacetime
+            size = length * space.layout.record_bytes
+            options["most_shots"] = max(1, most_windows(size, sum(answer_bytes(space))))
         return ShotDecoder(bank, length=length, **options)
     return StreamDecoder(bank, length=length, **options)
 

@@ -37,6 +37,14 @@ class Tier(IntEnum):
         """The name in configuration, metrics and tables."""
         return self.name.lower()
 
+    @property
+    def accelerated(self) -> bool:
+        """Whether the accelerator answers its windows unless a stream's configuration says no.
+
+        Lanes decode by themselves what is quick enough for their own thread.
+        """
+        return self not in CLASSICAL
+
     @classmethod
     def from_label(cls, label: str) -> Tier:
         """Inverse of `label`.
@@ -55,6 +63,8 @@ class Tier(IntEnum):
 CLASSICAL = (Tier.MATCHING, Tier.CORRELATED)
 # The tiers whose networks come with the package.
 SOFT = (Tier.SPEED, Tier.ACCURACY)
+# What answers instead of an accelerated tier: exact, quick, and in every lane.
+FALLBACK = Tier.MATCHING
 
 
 @dataclass(frozen=True, slots=True)
