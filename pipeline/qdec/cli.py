@@ -135,7 +135,7 @@ def qpu(
     ] = None,
     raw: Annotated[bool, typer.Option(help="Send measurements instead of detectors.")] = False,
     windows: Annotated[str | None, typer.Option(help="auto, whole, W,C or W,C,M.")] = None,
-    tier: Annotated[str | None, typer.Option(help="matching or correlated.")] = None,
+    tier: Annotated[str | None, typer.Option(help="matching, correlated or guarded.")] = None,
     deadline_us: Annotated[int | None, typer.Option(min=1, help="Deadline of a window.")] = None,
     cycle_us: Annotated[
         str | None,
@@ -208,7 +208,7 @@ def replay(
         Path | None,
         typer.Argument(help="An experiment's folder; or name its files with the options below."),
     ] = None,
-    tier: Annotated[str, typer.Option(help="matching or correlated.")] = "matching",
+    tier: Annotated[str, typer.Option(help="matching, correlated or guarded.")] = "matching",
     windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "auto",
     shots: Annotated[
         int | None, typer.Option("--shots", "-n", min=1, help="Only the first so many.")
@@ -381,7 +381,7 @@ def ler(
     basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
-    ] = "matching,correlated",
+    ] = "matching,correlated,guarded",
     windows: Annotated[
         str, typer.Option(help="auto, whole or W,C; also multiples of d, like 2d,d.")
     ] = "whole",

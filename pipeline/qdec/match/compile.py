@@ -29,15 +29,20 @@ def compile_window(
         GeometryError: the window does not suit the tier (see `cut`, `correlated`), or the tier
             cannot answer a part.
     """
-    correlated = tier is Tier.CORRELATED
     if part is not None:
-        if correlated:
+        if tier is not Tier.MATCHING:
             raise GeometryError(
-                "correlated matching needs all of a code's detectors in one lane: its parts are "
-                "for the matching tier"
+                f"{tier.label} needs all of a code's detectors in one lane: its parts are for the "
+                "matching tier"
             )
         nodes = part.nodes(window.start, window.end, window.length)
         return MatchingWindow(restrict(cut(code.spacetime, window, erasures), nodes))
+    if tier is Tier.GUARDED:
+        # Loads numba, which lanes without this tier need not wait for.
+        from qdec.match.guarded import guarded_window
+
+        return guarded_window(cut(code.spacetime, window, erasures), code.distance)
+    correlated = tier is Tier.CORRELATED
     if geometry.is_whole and window.length == code.spacetime.rounds:
         return WholeWindow(code, correlated=correlated, erasures=erasures)
     problem = cut(code.spacetime, window, erasures)

@@ -18,6 +18,7 @@ class Tier(IntEnum):
 
     MATCHING = 1
     CORRELATED = 2
+    GUARDED = 6
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from qdec import __version__
 from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.lane.realtime import die_with_parent
@@ -54,7 +55,10 @@ def circuit_digest(point: Point) -> str:
 @cache
 def model_of(tier: Tier) -> str:
     """Identity of what a tier decodes with: answers of another identity are not mixed with its."""
-    return f"pymatching {version('pymatching')}"
+    pymatching = f"pymatching {version('pymatching')}"
+    if tier in (Tier.MATCHING, Tier.CORRELATED):
+        return pymatching
+    return f"qdec {__version__}, {pymatching}"
 
 
 def block_key(point: Point, tier: Tier, seed: int, block: int) -> BlockKey:
