@@ -31,6 +31,13 @@ RoundMap = Annotated[
     Path | None,
     typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
 ]
+NoiseModel = Annotated[
+    str,
+    typer.Option(
+        help="What fails how often at --noise p: uniform (everything with p), or si1000 "
+        "(superconducting-inspired: measurements 5p, resets 2p, waiting for them 2p)."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -108,7 +115,8 @@ def qpu(
         bool, typer.Option(help="The service has this stream in its configuration.")
     ] = False,
     distance: Annotated[int, typer.Option("--distance", "-d", help="Code distance.")] = 5,
-    noise: Annotated[float, typer.Option("--noise", "-p", help="Uniform circuit noise.")] = 0.003,
+    noise: Annotated[float, typer.Option("--noise", "-p", help="Circuit noise.")] = 0.003,
+    noise_model: NoiseModel = "uniform",
     task: Annotated[
         str, typer.Option(help="Experiment, as Stim names it.")
     ] = "surface_code:rotated_memory_z",
@@ -169,6 +177,7 @@ def qpu(
         task=task,
         distance=distance,
         noise=noise,
+        noise_model=noise_model,
         rounds=rounds,
         circuit=circuit,
         round_map=round_map,
@@ -368,6 +377,106 @@ def gate(
     )
 
 
+model = typer.Typer(
+    help="The networks that tiers answer with: those that come with qdec, and those you import.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(model, name="model")
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        help="Where imported models are kept.",
+        show_default="$XDG_DATA_HOME/qdec/models",
+    ),
+]
+
+
+@model.command("list")
+def model_list(
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON list.")] = False,
+) -> None:
+    """List the models: name, family, size, what they were trained on, and what is wrong with them.
+
+    Exit status: 1 if one of them cannot be used.
+    """
+    from qdec_tools.models import show
+
+    raise typer.Exit(show(models, as_json=json))
+
+
+@model.command("import")
+def model_import(
+    file: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to call it.", show_default="ising-N, or the file's name"),
+    ] = None,
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Check a model and keep it, so that streams can name it.
+
+    The file is one of NVIDIA's published Ising Decoding models (1 to 5, fp16 or fp32; they are
+    licensed apart from qdec, so bring your own), or one that qdec trained. Its metadata, shapes and
+    values are checked; its tensors are hashed, and the hash is checked whenever it is loaded.
+
+    Example: [bold]qdec model import predecoder_fp16.safetensors --name fast[/bold]
+    """
+    from qdec_tools.models import bring_in
+
+    raise typer.Exit(bring_in(file, name, models, as_json=json))
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A TOML file, or the name of a shipped recipe: accuracy, speed.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; what is in it already is gone on with."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the recipe's; more goes on with a run.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after that long.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    shots: Annotated[
+        int, typer.Option(min=0, help="Shots of the early looks at error rates; 0: none.")
+    ] = 2000,
+) -> None:
+    """Train a network of a soft tier.
+
+    Every run leaves a checkpoint, a curve (JSON lines and an image) and a model file. The same
+    command goes on with it, exactly, also on another machine: copy the folder there. What a step
+    trains on depends only on the recipe and the step's number.
+
+    Needs PyTorch: pip install 'qdec\\[train]'. Exit status: 0 when all steps are made, 130 when
+    stopped before (Ctrl-C, --minutes), with a checkpoint.
+    """
+    from qdec_tools.training.command import run
+
+    raise typer.Exit(
+        run(
+            recipe,
+            out=out or Path("runs") / Path(recipe).stem,
+            device=_one_of("--device", device, ("auto", "cpu", "cuda")),
+            precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
+            threads=threads,
+            steps=steps,
+            minutes=minutes,
+            every=every,
+            shots=shots,
+        )
+    )
+
+
 @app.command()
 def ler(
     distances: Annotated[
@@ -377,7 +486,7 @@ def ler(
         str, typer.Option("--rounds", "-r", help="Per shot: d, 2d, 20, or several.")
     ] = "d",
     noise: Annotated[str, typer.Option("--noise", "-p", help="Strengths: 0.003,0.006.")] = "0.003",
-    noise_model: Annotated[str, typer.Option(help="What --noise is the strength of.")] = "uniform",
+    noise_model: NoiseModel = "uniform",
     basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
@@ -455,6 +564,12 @@ def main() -> None:
         _fail(error, EXIT_USAGE)
     except QdecError as error:
         _fail(error, EXIT_USAGE)
+
+
+def _one_of(option: str, value: str, words: tuple[str, ...]) -> str:
+    if value not in words:
+        raise typer.BadParameter(f"{option} is one of {', '.join(words)}, not '{value}'")
+    return value
 
 
 def _fail(error: Exception, status: int) -> None:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
+from qdec.match.compile import Model
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
 
@@ -21,13 +22,22 @@ class WindowBank:
     """
 
     def __init__(
-        self, code: Code, tier: Tier, geometry: Geometry, part: Part | None = None
+        self,
+        code: Code,
+        tier: Tier,
+        geometry: Geometry,
+        part: Part | None = None,
+        model: Model | None = None,
     ) -> None:
-        """Start empty; see `prepare`. With a `part`, its windows answer for that part only."""
+        """Start empty; see `prepare`. With a `part`, its windows answer for that part only.
+
+        A tier that needs a network brings its `model`.
+        """
         self.code = code
         self.tier = tier
         self.geometry = geometry
         self.part = part
+        self.model = model
         self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
         space = code.spacetime
         self.settled, self._period = space.settled, max(1, space.period)
@@ -101,7 +111,9 @@ class WindowBank:
         return found
 
     def _compile(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
-        return compile_window(self.code, self.tier, self.geometry, window, erasures, self.part)
+        return compile_window(
+            self.code, self.tier, self.geometry, window, erasures, self.part, self.model
+        )
 
     def _key(self, window: Window) -> _Key:
         class_, rounds, to_end = self.code.spacetime.window_key(

@@ -22,6 +22,8 @@ from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.gate import GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
+from qdec.neural.ising.model import IsingModel, compile_model, stored_weights
+from qdec.neural.store import load_model
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
 _KEPT_CODES = 64
@@ -34,7 +36,7 @@ _PROBED_FAULTS = 64
 _GATE_S = 0.3
 _WARM_GATE_S = 10.0
 
-_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None]
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None]
 
 
 class Library:
@@ -44,7 +46,8 @@ class Library:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier], str] = {}
+        self._fenced: dict[tuple[bytes, Tier, str | None], str] = {}
+        self._models: dict[str, IsingModel] = {}
 
     def code(
         self,
@@ -90,22 +93,41 @@ class Library:
         geometry: Geometry,
         length: int | None,
         part: Part | None = None,
+        model: str | None = None,
     ) -> WindowBank:
         """Compiled windows (of one part of the code), warm for shots of `length` rounds.
 
+        Args:
+            code: the code.
+            tier: what answers.
+            geometry: the windows' lengths.
+            length: rounds of a shot; None for an endless one.
+            part: the part of the code to answer for.
+            model: name or path of the model of a tier that needs one.
+
         Raises:
             GeometryError: a window cannot be compiled.
+            ModelError: the model is missing, damaged, or not for this code.
         """
-        key = (code.digest, code.spacetime.repetition, tier, geometry, part)
+        model = model if tier.needs_model else None
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part, model)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry, part)
+            bank = WindowBank(code, tier, geometry, part, self._model(model))
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
         self._banks.move_to_end(key)
         bank.prepare(length)
         return bank
+
+    def _model(self, name: str | None) -> IsingModel | None:
+        """The model of a name or path, loaded and compiled once."""
+        if name is None:
+            return None
+        if name not in self._models:
+            self._models[name] = compile_model(stored_weights(load_model(name)))
+        return self._models[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
@@ -130,16 +152,18 @@ class Library:
             )
             length = None if stream.endless else code.spacetime.rounds
             banks = [
-                self.bank(code, tier, geometry, length, part_of(code, stream, part))
+                self.bank(code, tier, geometry, length, part_of(code, stream, part), stream.model)
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, budget_s=_WARM_GATE_S)
+            self.fence(code, tier, stream.model, budget_s=_WARM_GATE_S)
             for bank in banks:
                 make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
 
-    def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
+    def fence(
+        self, code: Code, tier: Tier, model: str | None = None, *, budget_s: float = _GATE_S
+    ) -> str:
         """Why a tier does not keep this code's distance, or an empty string.
 
         Where not all faults can be tried in about `budget_s`, a sample of them is.
@@ -149,9 +173,11 @@ class Library:
         """
         if tier is Tier.MATCHING:
             return ""
-        key = (code.digest, tier)
+        model = model if tier.needs_model else None
+        key = (code.digest, tier, model)
         if key not in self._fenced:
-            self._fenced[key] = _gate(code, tier, budget_s)
+            decoder = OfflineDecoder(code, tier, WHOLE, model=self._model(model))
+            self._fenced[key] = _gate(code, decoder, budget_s)
         return self._fenced[key]
 
 
@@ -173,8 +199,8 @@ def make_decoder(
     return StreamDecoder(bank, length=length, **options)
 
 
-def _gate(code: Code, tier: Tier, budget_s: float) -> str:
-    decoder = OfflineDecoder(code, tier, WHOLE)
+def _gate(code: Code, decoder: OfflineDecoder, budget_s: float) -> str:
+    tier = decoder.tier
 
     def tried(weight: int, most: int) -> GateReport:
         return try_faults(code, decoder, weight, name=tier.label, limit=most)

@@ -24,7 +24,14 @@ from qdec.windows import Geometry, choose_geometry, parse_geometry
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
 # nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
 _GUEST_COMPONENTS = 1_500_000
-_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000, Tier.GUARDED: 90_000}
+_HURRIED_COMPONENTS = {
+    Tier.MATCHING: 400_000,
+    Tier.CORRELATED: 130_000,
+    Tier.GUARDED: 90_000,
+    Tier.SPEED: 90_000,
+    Tier.ACCURACY: 90_000,
+    Tier.ISING: 130_000,
+}
 _HURRIED = Limits(operations=500_000, targets=1_500_000, detectors=50_000, instructions=100_000)
 
 
@@ -153,8 +160,10 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds, terms.part)
-        fence = self._library.fence(code, terms.tier)
+        bank = self._library.bank(
+            code, terms.tier, terms.geometry, terms.shot_rounds, terms.part, wanted.model
+        )
+        fence = self._library.fence(code, terms.tier, wanted.model)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -224,6 +233,7 @@ class Doorkeeper:
             "raw": body.raw,
             "endless": bool(body.endless),
             "tier": body.tier or defaults.tier,
+            "model": defaults.model,
             "windows": body.windows or defaults.windows,
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,

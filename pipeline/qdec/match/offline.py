@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qdec.bits import Bytes
 from qdec.codes import Code, Part
 from qdec.errors import DataError
-from qdec.match.compile import compile_window
+from qdec.match.compile import Model, compile_window
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at
@@ -22,7 +22,12 @@ class OfflineDecoder:
     """Decodes batches of shots; windows that are alike are compiled once."""
 
     def __init__(
-        self, code: Code, tier: Tier, geometry: Geometry, part: Part | None = None
+        self,
+        code: Code,
+        tier: Tier,
+        geometry: Geometry,
+        part: Part | None = None,
+        model: Model | None = None,
     ) -> None:
         """Remember what to compile; nothing is compiled before it is needed.
 
@@ -31,9 +36,11 @@ class OfflineDecoder:
             tier: what answers the windows.
             geometry: a geometry that fits the code (see `choose_geometry`).
             part: the part of the code to answer for; all of it if None.
+            model: the network of a tier that needs one.
         """
         self._code = code
         self._part = part
+        self._model = model
         self.tier = tier
         self._geometry = geometry
         self._compiled: dict[tuple[int, ...], CompiledWindow] = {}
@@ -84,7 +91,12 @@ class OfflineDecoder:
         key = (*space.window_key(window.start, window.end, window.length), window.commit)
         if key not in self._compiled:
             self._compiled[key] = compile_window(
-                self._code, self.tier, self._geometry, window, part=self._part
+                self._code,
+                self.tier,
+                self._geometry,
+                window,
+                part=self._part,
+                model=self._model,
             )
         return self._compiled[key]
 

@@ -18,7 +18,15 @@ class Tier(IntEnum):
 
     MATCHING = 1
     CORRELATED = 2
+    SPEED = 3
+    ACCURACY = 4
+    ISING = 5
     GUARDED = 6
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it answers nothing without a network that somebody named."""
+        return self is Tier.ISING
 
     @property
     def label(self) -> str:
@@ -39,6 +47,12 @@ class Tier(IntEnum):
             raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
 
 
+# The tiers that answer any code, without a network.
+CLASSICAL = (Tier.MATCHING, Tier.CORRELATED, Tier.GUARDED)
+# The tiers whose networks come with the package.
+SOFT = (Tier.SPEED, Tier.ACCURACY)
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a decoder says about B windows.
@@ -49,11 +63,23 @@ class Answers:
             of the part that could not be explained are zero there.
         confidence: ``(B,)`` float32: probability that the frame update is right; NaN where it is
             not known, None where nobody asked.
+        tiers: ``(B,)`` uint8: the tier that answered; None where it is the one that was asked.
     """
 
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
+    tiers: Bytes | None = None
+
+    def part(self, start: int, end: int) -> Answers:
+        """The answers to windows `start` to `end` (exclusive)."""
+        rows = slice(start, end)
+        return Answers(
+            self.bits[rows],
+            self.feasible[rows],
+            None if self.confidence is None else self.confidence[rows],
+            None if self.tiers is None else self.tiers[rows],
+        )
 
 
 class CompiledWindow(Protocol):

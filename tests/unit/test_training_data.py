@@ -1,0 +1,185 @@
+"""Samples to train on: drawn as Stim draws them, with labels that explain them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qdec.codes import Code
+from qdec.errors import ConfigError
+from qdec.neural.grid import ROTATED, Lattice
+from qdec.windows.cut import cut, merge_parallel
+from qdec.windows.geometry import Window
+from qdec_tools.circuits import memory
+from qdec_tools.noise import NoiseModel, si1000, uniform
+from qdec_tools.training.command import RECIPES, find_recipe
+from qdec_tools.training.data import Data, FedData, make_kind
+from qdec_tools.training.recipe import Mix, Recipe, read_recipe
+from qdec_tools.training.sampler import Sampler
+
+CHANNELS = ROTATED.channels
+
+
+@pytest.mark.parametrize("basis", ["x", "z"])
+@pytest.mark.parametrize(
+    ("start", "end", "closes"), [(0, 5, True), (0, 6, False), (4, 9, False), (8, 13, True)]
+)
+def test_labels_explain_the_events(basis: str, start: int, end: int, closes: bool) -> None:
+    rounds = 4 if (start, closes) == (0, True) else 12
+    code = Code.from_circuit(memory(5, rounds, 0.01, f"surface_code:rotated_memory_{basis}"))
+    length = code.spacetime.rounds
+    commit = end - start if closes else end - start - code.spacetime.span
+    window = Window(start, end, commit, length)
+    problem = cut(code.spacetime, window)
+    edges = merge_parallel(problem)
+    grid = Lattice(code, ROTATED).grid(window, problem, edges)
+    events, labels = Sampler(problem, grid, CHANNELS).sample(300, np.random.default_rng(1))
+    flat = labels.reshape(300, -1)
+    # Edges of the window, each the parity of its places, put back onto their nodes.
+    explained = np.zeros((300, problem.num_nodes + 1), dtype=np.uint8)
+    for e in range(len(edges.u)):
+        places = grid.places[grid.edge_places[grid.edge_ptr[e] : grid.edge_ptr[e + 1]]]
+        fired = flat[:, places].sum(axis=1) & 1
+        explained[:, edges.u[e]] ^= fired.astype(np.uint8)
+        explained[:, edges.v[e]] ^= fired.astype(np.uint8)  # -1: the spare column
+    nodes = np.flatnonzero(grid.node_at >= 0)
+    seen = events.reshape(300, -1)[:, grid.node_at[nodes]]
+    np.testing.assert_array_equal(seen, explained[:, nodes])
+    assert events.sum() == seen.sum()
+    assert seen.any()
+
+
+def test_events_are_as_frequent_as_in_stims_samples() -> None:
+    shots = 20_000
+    circuit = memory(3, 4, 0.02)
+    code = Code.from_circuit(circuit)
+    kind = make_kind_sampler(code)
+    events, grid = kind
+    ours = events.reshape(shots, -1)
+    layout = code.layout
+    at = grid.node_at[layout.round_of * 8 * layout.record_bytes + layout.bit_of]
+    theirs = circuit.compile_detector_sampler(seed=5).sample(shots)
+    for one, other in (
+        (ours[:, at], theirs),
+        (ours[:, at[:-1]] & ours[:, at[1:]], theirs[:, :-1] & theirs[:, 1:]),
+    ):
+        p, q = one.mean(axis=0), other.mean(axis=0)
+        sigma = np.sqrt((p * (1 - p) + q * (1 - q)) / shots) + 1e-9
+        assert (np.abs(p - q) / sigma).max() < 5
+
+
+def make_kind_sampler(code: Code) -> tuple[np.ndarray, object]:
+    window = Window(0, code.spacetime.rounds, code.spacetime.rounds, code.spacetime.rounds)
+    problem = cut(code.spacetime, window)
+    grid = Lattice(code, ROTATED).grid(window, problem, merge_parallel(problem))
+    events, _ = Sampler(problem, grid, CHANNELS).sample(20_000, np.random.default_rng(4))
+    return events, grid
+
+
+@pytest.mark.parametrize("kind", ["whole", "first", "middle", "last"])
+def test_every_kind_of_window_has_the_rounds_asked_for(kind: str) -> None:
+    arch = read_recipe(find_recipe("accuracy")).network.architecture
+    made = make_kind(arch, 3, "x", kind, 6, uniform(0.01))
+    events, labels = made.sampler.sample(50, np.random.default_rng(0))
+    assert events.shape == (50, 4, 6, 2, 2)
+    assert labels.shape == (50, CHANNELS, 6, 2, 2)
+    assert not labels[:, ~made.exists].any()
+    assert (made.prior[made.exists] < 0).all()
+    last = made.static[:4, -1].sum()
+    assert last == (4 if kind in ("whole", "last") else 8)  # a closed end has one basis only
+
+
+def test_a_step_always_sees_the_same_data() -> None:
+    recipe = read_recipe(find_recipe("accuracy"))
+    one, two = (Data(recipe, recipe.network.architecture) for _ in range(2))
+    for step in (7, 3, 7):
+        a, b = one.batch(step), two.batch(step)
+        np.testing.assert_array_equal(a.events, b.events)
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert not np.array_equal(one.batch(3).events, one.batch(3, stream=1).events)
+
+
+def test_steps_see_the_same_data_when_other_processes_draw_it() -> None:
+    mixes = [
+        {"distance": 3, "kind": kind, "rounds": (3, 5), "noise": (0.01,)}
+        for kind in ("whole", "middle")
+    ]
+    sizes = {"width": 8, "inner": 8, "blocks": 1}
+    recipe = Recipe.model_validate(
+        {"name": "t", "tier": "speed", "steps": 9, "cells": 500, "network": sizes, "data": mixes}
+    )
+    arch = recipe.network.architecture
+    alone, fed = Data(recipe, arch), FedData(recipe, arch, workers=1)
+    try:
+        for step, stream in ((5, 0), (6, 0), (2, 1), (7, 0), (3, 0)):  # 3: back at a checkpoint
+            a, b = alone.batch(step, stream), fed.batch(step, stream)
+            np.testing.assert_array_equal(a.events, b.events)
+            np.testing.assert_array_equal(a.labels, b.labels)
+            np.testing.assert_array_equal(a.kind.static, b.kind.static)
+            np.testing.assert_array_equal(a.kind.prior, b.kind.prior)
+    finally:
+        fed.close()
+
+
+def test_the_noise_of_a_recipe_is_a_model_by_name_or_ones_own() -> None:
+    mix = {"distance": 3, "rounds": (4,), "noise": (0.003, 0.006)}
+    assert Mix.model_validate(mix).noise_model(0.003) == uniform(0.003)
+    assert Mix.model_validate(mix | {"model": "si1000"}).noise_model(0.003) == si1000(0.003)
+    own = Mix.model_validate(mix | {"channels": {"measure_flip": 0.5, "idle": 0.1}})
+    assert own.noise_model(0.003).model_dump() == pytest.approx(
+        NoiseModel(measure_flip=0.003, idle=0.0006).model_dump()
+    )
+
+
+@pytest.mark.parametrize("basis", ["x", "z"])
+@pytest.mark.parametrize("kind", ["whole", "first", "middle", "last"])
+def test_other_noise_has_the_same_classes_of_edges(kind: str, basis: str) -> None:
+    arch = read_recipe(find_recipe("accuracy")).network.architecture
+    usual = make_kind(arch, 5, basis, kind, 6, uniform(0.001))
+    made = make_kind(arch, 5, basis, kind, 6, si1000(0.001))
+    np.testing.assert_array_equal(made.exists, usual.exists)
+
+
+def test_shipped_recipes_are_sound() -> None:
+    names = sorted(path.stem for path in RECIPES.glob("*.toml"))
+    assert {"accuracy", "speed"} <= set(names)
+    for name in names:
+        recipe = read_recipe(find_recipe(name))
+        assert recipe.name == name
+        assert recipe.rate(0) < 0.1
+        assert recipe.rate(recipe.steps // 2) == 1.0
+        assert recipe.rate(recipe.steps) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("steps = ", "stops = "), "stops"),
+        (("width = 128", "width = 4"), "network.width"),
+        (("noise = [0.003", "noise = [0.7"), "noise"),
+        (("rounds = [6]", "rounds = []"), "rounds"),
+        (("share = 5", 'model = "willow"'), "data.0.model"),
+        (("share = 5", 'model = "si1000"\nchannels = {idle = 0.1}'), "keep one"),
+        (("share = 5", "channels = {idel = 0.1}"), "data.0.channels.idel"),
+        (("share = 5", "channels = {}"), "cannot be scaled"),
+        (('name = "accuracy"', 'name = "../x"'), "name"),
+        (("[network]", "[network"), "recipe.toml"),
+        (("seed = 1", "cells = 100"), "cells"),
+    ],
+)
+def test_wrong_recipes_are_refused_with_words(
+    tmp_path: Path, change: tuple[str, str], words: str
+) -> None:
+    text = find_recipe("accuracy").read_text()
+    path = tmp_path / "recipe.toml"
+    assert change[0] in text
+    path.write_text(text.replace(*change, 1))
+    with pytest.raises(ConfigError, match=words):
+        read_recipe(path)
+
+
+def test_an_unknown_recipe_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="accuracy"):
+        find_recipe("speeed")
