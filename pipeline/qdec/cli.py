@@ -347,9 +347,20 @@ def gate(
         ),
     ] = 1,
     windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "whole",
+    near: Annotated[
+        bool,
+        typer.Option(
+            "--near", help="Faults along shortest logical errors: the hardest to tell apart."
+        ),
+    ] = False,
     limit: Annotated[
-        int, typer.Option(min=1, help="Most shots per tier; a random choice where there are more.")
-    ] = 2_000_000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most shots per tier; a random choice where there are more.",
+            show_default="2,000,000; with --near 50,000",
+        ),
+    ] = None,
     round_map: RoundMap = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:
@@ -359,6 +370,8 @@ def gate(
     away, and loses at low noise. Exit status: 0 if every tier passed, 1 if one failed.
 
     Example: [bold]qdec gate 5 --weight 2 --tier matching[/bold] tries all 1.4 million pairs.
+
+    Example: [bold]qdec gate 7 --weight 3 --near[/bold] looks where distance is lost first.
     """
     from qdec_tools.gate import run
 
@@ -370,6 +383,7 @@ def gate(
             p=noise,
             tier=tier,
             weight=weight,
+            near=near,
             windows=windows,
             limit=limit,
             json=json,
