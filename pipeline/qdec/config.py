@@ -29,6 +29,7 @@ from qdec.bus.endpoints import check_endpoint, check_listen
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
 from qdec.match import Tier
+from qdec.match.escalate import Switching
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
@@ -63,17 +64,37 @@ class StreamDefaults(_Frozen):
         windows: ``auto``, ``whole`` or ``W,C``.
         deadline_us: from a window's last byte in the lane to its commit.
         ring_rounds: rounds a stream may have in flight; raised to two windows where needed.
+        confidence: whether commits say how sure they are; matching a window then takes some four
+            times as long.
+        escalate: tiers that are asked next, in this order, where `tier` is not sure enough.
+        escalate_below: the confidence that is not enough.
     """
 
     tier: str = "matching"
     windows: str = "auto"
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     ring_rounds: Annotated[int, Field(ge=2, le=1 << 22)] = 16384
+    confidence: bool = False
+    escalate: Annotated[tuple[str, ...], _FromList, Field(max_length=4)] = ()
+    escalate_below: Annotated[float, Field(gt=0, lt=1)] = 0.9
 
     @field_validator("tier")
     @classmethod
     def _tier(cls, value: str) -> str:
         return _checked(value, lambda: Tier.from_label(value))
+
+    @field_validator("escalate")
+    @classmethod
+    def _escalate(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for label in value:
+            _checked(label, lambda label=label: Tier.from_label(label))
+        return value
+
+    @property
+    def switching(self) -> Switching:
+        """What is wanted beyond the tier's bare answers."""
+        tiers = tuple(Tier.from_label(label) for label in self.escalate)
+        return Switching(self.confidence, tiers, self.escalate_below if tiers else 0.0)
 
     @field_validator("windows")
     @classmethod
@@ -342,6 +363,14 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "lane",
             )
+        if stream.lanes and stream.escalate:
+            fail(
+                f"stream '{stream.name}': lanes that share a stream cannot escalate its windows: "
+                "each sees a part of them; leave out lanes or escalate",
+                "stream",
+                i,
+                "escalate",
+            )
         if stream.lanes and Tier.from_label(stream.tier) is not Tier.MATCHING:
             fail(
                 f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "
@@ -411,6 +440,8 @@ def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
         return f"there is none: add a [[{table}]] table"
     if kind == "tuple_type" and loc[-1] == "lanes":
         return "write a list: lanes = [0, 1]"
+    if kind == "tuple_type" and loc[-1] == "escalate":
+        return 'write a list: escalate = ["correlated"]'
     if kind in ("tuple_type", "too_short"):
         return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
     return _WRITE.get(kind, "")

@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
+from qdec.match.assess import Assessor
+from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
 
@@ -21,9 +23,23 @@ class WindowBank:
     """
 
     def __init__(
-        self, code: Code, tier: Tier, geometry: Geometry, part: Part | None = None
+        self,
+        code: Code,
+        tier: Tier,
+        geometry: Geometry,
+        part: Part | None = None,
+        switching: Switching = NO_SWITCHING,
+        *,
+        effort: float = 1.0,
     ) -> None:
-        """Start empty; see `prepare`. With a `part`, its windows answer for that part only."""
+        """Start empty; see `prepare`.
+
+        Args:
+            code, tier, geometry: of every window.
+            part: the part of the code that its windows answer for; all of it if None.
+            switching: whether they say how sure they are, and who is asked where they are not.
+            effort: spent on finding out what that means; see `Assessor`.
+        """
         self.code = code
         self.tier = tier
         self.geometry = geometry
@@ -32,6 +48,10 @@ class WindowBank:
         space = code.spacetime
         self.settled, self._period = space.settled, max(1, space.period)
         self._steady: dict[tuple[int, int], CompiledWindow] = {}
+        self._assessor = None
+        if switching:
+            self._assessor = Assessor(code, tier, geometry, part, switching, effort=effort)
+        self._preparing = False
 
     def prepare(self, length: int | None) -> None:
         """Compile every window that shots of `length` rounds (None: endless) will need.
@@ -39,6 +59,13 @@ class WindowBank:
         Raises:
             GeometryError: a window cannot be compiled.
         """
+        self._preparing = True
+        try:
+            self._prepare(length)
+        finally:
+            self._preparing = False
+
+    def _prepare(self, length: int | None) -> None:
         space = self.code.spacetime
         self._prepare_larger(length)
         start = 0
@@ -101,6 +128,8 @@ class WindowBank:
         return found
 
     def _compile(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
+        if self._assessor is not None:
+            return self._assessor.compile(window, erasures, calibrate=self._preparing)
         return compile_window(self.code, self.tier, self.geometry, window, erasures, self.part)
 
     def _key(self, window: Window) -> _Key:

@@ -95,8 +95,7 @@ def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
             if n == len(syndromes):
                 job.stream.finish(job, answers)
                 break
-            part = Answers(answers.bits[at : at + n], answers.feasible[at : at + n])
-            job.stream.finish(job, part)
+            job.stream.finish(job, answers.part(at, at + n))
             at += n
     return windows
 

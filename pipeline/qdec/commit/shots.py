@@ -7,6 +7,7 @@ shot has to be remembered between them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,21 +40,24 @@ class CommittedShots:
         window: number of the first one's window in the stream.
         first_round: stream round at which it starts.
         count: rounds of each.
-        tier: what answered.
+        tier: what answered: one tier, or ``(n,)`` uint8 of them.
         flags: ``(n,)`` uint16, bits of `Flag`.
         frames: ``(n, frame_bytes)`` uint8: observables flipped in each shot.
         came: when they came.
         took: ns of the decoder's call that answered them.
+        confidence: probability that the frame is right: ``(n,)`` float32, NaN where it is not
+            known, or NaN for all.
     """
 
     window: int
     first_round: int
     count: int
-    tier: Tier
+    tier: Tier | NDArray[np.uint8]
     flags: NDArray[np.uint16]
     frames: Bytes
     came: Mark
     took: int
+    confidence: NDArray[np.float32] | float = math.nan
 
     def tell(self, flags: int) -> int:
         """How many of the shots have any of these flags."""
@@ -231,9 +235,11 @@ class ShotDecoder:
         flags = np.full(len(job.syndrome), job.flags, dtype=np.uint16)
         flags[~answers.feasible] |= int(Flag.INFEASIBLE)
         frames = answers.bits[:, : self._frame_bytes]
-        self._done[first] = CommittedShots(
-            -1, first, self._length, self._bank.tier, flags, frames, job.came, job.took
-        )
+        tier = self._bank.tier if answers.tiers is None else answers.tiers
+        block = CommittedShots(-1, first, self._length, tier, flags, frames, job.came, job.took)
+        if answers.confidence is not None:
+            block.confidence = answers.confidence
+        self._done[first] = block
 
     def commits(self) -> list[CommittedShots]:
         """Take the commits that are next in order."""

@@ -8,6 +8,7 @@ still leave in order.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -48,6 +49,7 @@ class Committed:
         seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
         came: of the frame that completed the window.
         took: ns of the decoder's call that answered it.
+        confidence: probability that its update of the frame is right; NaN if not known.
     """
 
     window: int
@@ -59,6 +61,7 @@ class Committed:
     seam: Bytes
     came: Mark
     took: int
+    confidence: float = math.nan
 
 
 class StreamState(NamedTuple):
@@ -456,19 +459,20 @@ class StreamDecoder:
         shot.frame, shot.seam = frame, seam
         shot.start += window.commit
         self._expect_next(shot)
-        shot.done.append(
-            Committed(
-                -1,
-                shot.base + window.start,
-                window.commit,
-                self._bank.tier,
-                flags,
-                frame,
-                seam,
-                job.came,
-                job.took,
-            )
+        committed = Committed(
+            -1,
+            shot.base + window.start,
+            window.commit,
+            self._bank.tier if answers.tiers is None else Tier(int(answers.tiers[0])),
+            flags,
+            frame,
+            seam,
+            job.came,
+            job.took,
         )
+        if answers.confidence is not None:
+            committed.confidence = float(answers.confidence[0])
+        shot.done.append(committed)
 
     def commits(self) -> list[Committed]:
         """Take the commits that are next in order."""

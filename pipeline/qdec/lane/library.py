@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from qdec.codes import Code, Limits, Part
@@ -20,6 +21,7 @@ from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
+from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.gate import fault_pairs, single_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
@@ -34,7 +36,11 @@ _PROBED_FAULTS = 64
 _GATE_S = 0.3
 _WARM_GATE_S = 10.0
 
-_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None]
+# Of a calibration while other streams may wait, and before the service is ready; 1 is a second.
+_EFFORT = 0.2
+_WARM_EFFORT = 1.0
+
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, Switching]
 
 
 class Library:
@@ -44,7 +50,7 @@ class Library:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier], str] = {}
+        self._fenced: dict[tuple[bytes, Tier, Switching], str] = {}
 
     def code(
         self,
@@ -90,16 +96,21 @@ class Library:
         geometry: Geometry,
         length: int | None,
         part: Part | None = None,
+        switching: Switching = NO_SWITCHING,
+        *,
+        effort: float = _EFFORT,
     ) -> WindowBank:
         """Compiled windows (of one part of the code), warm for shots of `length` rounds.
+
+        `effort` is what a new one may spend on calibrating confidence; see `Assessor`.
 
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        key = (code.digest, code.spacetime.repetition, tier, geometry, part)
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part, switching)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry, part)
+            bank = WindowBank(code, tier, geometry, part, switching, effort=effort)
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
@@ -130,28 +141,44 @@ class Library:
             )
             length = None if stream.endless else code.spacetime.rounds
             banks = [
-                self.bank(code, tier, geometry, length, part_of(code, stream, part))
+                self.bank(
+                    code,
+                    tier,
+                    geometry,
+                    length,
+                    part_of(code, stream, part),
+                    stream.switching,
+                    effort=_WARM_EFFORT,
+                )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, budget_s=_WARM_GATE_S)
+            self.fence(code, tier, stream.switching, budget_s=_WARM_GATE_S)
             for bank in banks:
                 make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
 
-    def fence(self, code: Code, tier: Tier, *, budget_s: float = _GATE_S) -> str:
-        """Why a tier does not keep this code's distance, or an empty string.
+    def fence(
+        self,
+        code: Code,
+        tier: Tier,
+        switching: Switching = NO_SWITCHING,
+        *,
+        budget_s: float = _GATE_S,
+    ) -> str:
+        """Why a tier (with those it escalates to) loses this code's distance, or an empty string.
 
         Where not all faults can be tried in about `budget_s`, a sample of them is.
 
         Plain matching corrects every single fault of a code of distance 3 or more; what does not is
         labelled: every commit carries FENCED and OPENED says why.
         """
-        if tier is Tier.MATCHING:
+        switching = replace(switching, confidence=False)
+        if tier is Tier.MATCHING and not switching:
             return ""
-        key = (code.digest, tier)
+        key = (code.digest, tier, switching)
         if key not in self._fenced:
-            self._fenced[key] = _gate(code, tier, budget_s)
+            self._fenced[key] = _gate(code, tier, switching, budget_s)
         return self._fenced[key]
 
 
@@ -173,8 +200,8 @@ def make_decoder(
     return StreamDecoder(bank, length=length, **options)
 
 
-def _gate(code: Code, tier: Tier, budget_s: float) -> str:
-    decoder = OfflineDecoder(code, tier, WHOLE)
+def _gate(code: Code, tier: Tier, switching: Switching, budget_s: float) -> str:
+    decoder = OfflineDecoder(code, tier, WHOLE, switching=switching)
     single_faults(code, tier, limit=1, decoder=decoder)  # compiles
     started = time.monotonic()
     report = single_faults(code, tier, limit=_PROBED_FAULTS, decoder=decoder)
@@ -188,7 +215,8 @@ def _gate(code: Code, tier: Tier, budget_s: float) -> str:
         what = "pairs of faults"
     if report.passed:
         return ""
+    name = ", then ".join(one.label for one in (tier, *switching.tiers))
     return (
-        f"{tier.label} answers {report.failed} of {report.tried} {what} wrongly on this code "
+        f"{name} answers {report.failed} of {report.tried} {what} wrongly on this code "
         "(plain matching is safer at low noise)"
     )

@@ -112,9 +112,9 @@ class Doorkeeper:
                 parse_geometry(wanted.windows), code, endless=endless, distance=wanted.distance
             )
         if configured is None:
-            self._check_guest(
-                code, geometry, _HURRIED_COMPONENTS[tier] if hurry else _GUEST_COMPONENTS
-            )
+            most = _HURRIED_COMPONENTS[tier] if hurry else _GUEST_COMPONENTS
+            # What tells how sure answers are is compiled and tried out as well.
+            self._check_guest(code, geometry, most // 2 if wanted.switching else most)
         shot_rounds = None if endless else code.spacetime.rounds
         terms = Terms(
             body.stream,
@@ -153,8 +153,11 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        bank = self._library.bank(code, terms.tier, terms.geometry, terms.shot_rounds, terms.part)
-        fence = self._library.fence(code, terms.tier)
+        switching = wanted.switching
+        bank = self._library.bank(
+            code, terms.tier, terms.geometry, terms.shot_rounds, terms.part, switching
+        )
+        fence = self._library.fence(code, terms.tier, switching)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -227,6 +230,9 @@ class Doorkeeper:
             "windows": body.windows or defaults.windows,
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,
+            "confidence": defaults.confidence,
+            "escalate": defaults.escalate,
+            "escalate_below": defaults.escalate_below,
         }
         return StreamConfig.model_construct(**options)
 

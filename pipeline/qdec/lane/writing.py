@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 
 import numpy as np
@@ -30,7 +29,7 @@ class RecordWriter:
             c.came.t_send,
             latency_ns if latency_ns < _U32 else _U32,
             c.count,
-            math.nan,
+            c.confidence,
             c.flags | more_flags,
             c.tier,
         )
@@ -45,7 +44,7 @@ class RecordWriter:
         rows["t_send"] = c.came.t_send
         rows["latency_ns"] = min(latency_ns, _U32)
         rows["count"] = c.count
-        rows["confidence"] = math.nan
+        rows["confidence"] = c.confidence
         rows["flags"] = c.flags | more_flags
         rows["tier"] = c.tier
         rows["frame"] = c.frames

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from qdec.bits import Bytes
 from qdec.codes import Code, Part
 from qdec.errors import DataError
+from qdec.match.assess import Assessor
 from qdec.match.compile import compile_window
+from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at
@@ -22,7 +24,12 @@ class OfflineDecoder:
     """Decodes batches of shots; windows that are alike are compiled once."""
 
     def __init__(
-        self, code: Code, tier: Tier, geometry: Geometry, part: Part | None = None
+        self,
+        code: Code,
+        tier: Tier,
+        geometry: Geometry,
+        part: Part | None = None,
+        switching: Switching = NO_SWITCHING,
     ) -> None:
         """Remember what to compile; nothing is compiled before it is needed.
 
@@ -31,12 +38,16 @@ class OfflineDecoder:
             tier: what answers the windows.
             geometry: a geometry that fits the code (see `choose_geometry`).
             part: the part of the code to answer for; all of it if None.
+            switching: who is asked next about windows that the tier is not sure of.
         """
         self._code = code
         self._part = part
         self.tier = tier
         self._geometry = geometry
         self._compiled: dict[tuple[int, ...], CompiledWindow] = {}
+        self._assessor = None
+        if switching:
+            self._assessor = Assessor(code, tier, geometry, part, switching)
 
     def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
         """Decode shots of any one length that the code can be stretched to.
@@ -83,9 +94,13 @@ class OfflineDecoder:
         space = self._code.spacetime
         key = (*space.window_key(window.start, window.end, window.length), window.commit)
         if key not in self._compiled:
-            self._compiled[key] = compile_window(
-                self._code, self.tier, self._geometry, window, part=self._part
-            )
+            if self._assessor is not None:
+                compiled = self._assessor.compile(window)
+            else:
+                compiled = compile_window(
+                    self._code, self.tier, self._geometry, window, part=self._part
+                )
+            self._compiled[key] = compiled
         return self._compiled[key]
 
 

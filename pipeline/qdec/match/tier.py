@@ -48,11 +48,23 @@ class Answers:
             of the part that could not be explained are zero there.
         confidence: ``(B,)`` float32: probability that the frame update is right; NaN where it is
             not known, None where nobody asked.
+        tiers: ``(B,)`` uint8: the tier that answered; None where it is the one that was asked.
     """
 
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
+    tiers: NDArray[np.uint8] | None = None
+
+    def part(self, start: int, end: int) -> Answers:
+        """The answers to windows `start` to `end` (exclusive)."""
+        rows = slice(start, end)
+        return Answers(
+            self.bits[rows],
+            self.feasible[rows],
+            None if self.confidence is None else self.confidence[rows],
+            None if self.tiers is None else self.tiers[rows],
+        )
 
 
 class CompiledWindow(Protocol):

@@ -177,8 +177,7 @@ class Lattice:
         if window.length is not None:
             last = min(last, window.length)
         rounds = [
-            space.class_rounds[space.class_of(r, window.length)]
-            for r in range(window.start, last)
+            space.class_rounds[space.class_of(r, window.length)] for r in range(window.start, last)
         ]
         return np.asarray(self._table[rounds].reshape(-1, 2))
 

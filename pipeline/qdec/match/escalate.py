@@ -1,0 +1,87 @@
+"""Decoder switching: the windows that a tier is least sure of go to a stronger one.
+
+A fast decoder answers every window and says how sure it is; only where it is not does a slower one
+look at the same syndrome (Toshio, Kishi, Fujisaki, Oshima, Sato, Fujii 2025, "Decoder switching",
+arXiv 2510.25222). The stronger tier is asked where the weaker one all but guesses, so what it gives
+away elsewhere does not count: correlated matching, which fails on some pairs of faults at d = 5, is
+not asked about them as long as the threshold is passed by the gap that one more fault makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qdec.bits import Bytes
+from qdec.match.confidence import Calibration, SignallingWindow, share_a_signal
+from qdec.match.tier import Answers, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """What is wanted beyond a tier's bare answer.
+
+    Attributes:
+        confidence: say how sure answers are.
+        tiers: who is asked next, in this order, about windows that are not sure enough.
+        below: the confidence that is not enough.
+    """
+
+    confidence: bool = False
+    tiers: tuple[Tier, ...] = ()
+    below: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether anything is wanted."""
+        return self.confidence or bool(self.tiers)
+
+
+NO_SWITCHING = Switching()
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A tier on the ladder: its window, and what its signal means."""
+
+    tier: Tier
+    window: SignallingWindow
+    calibration: Calibration
+
+
+class EscalatingWindow:
+    """Tiers in order; each answers the windows that the one before was not sure of."""
+
+    def __init__(self, rungs: Sequence[Rung], below: float) -> None:
+        """Climb from a rung to the next where the confidence is not `below` or more."""
+        self._rungs = tuple(rungs)
+        self._below = below
+        self.notes = tuple(dict.fromkeys(n for rung in rungs for n in rung.window.notes))
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        """See `CompiledWindow.decode`."""
+        first, *others = self._rungs
+        answers, signals = first.window.decode_signalled(syndromes)
+        bits, feasible = answers.bits, answers.feasible
+        confidence = first.calibration.apply(signals)
+        tiers = np.full(len(syndromes), first.tier, dtype=np.uint8)
+        before = first.window
+        for rung in others:
+            rows = np.flatnonzero(~(confidence >= self._below))  # NaN is not sure enough
+            if not len(rows):
+                break
+            if share_a_signal(before, rung.window):
+                more, signal = rung.window.decode(syndromes[rows]), signals[rows]
+            else:
+                more, signal = rung.window.decode_signalled(syndromes[rows])
+                signals[rows] = signal
+            bits[rows] = more.bits
+            if not more.feasible.all() or not feasible[rows].all():
+                feasible = feasible.copy()
+                feasible[rows] = more.feasible
+            confidence[rows] = rung.calibration.apply(signal)
+            tiers[rows] = rung.tier
+            before = rung.window
+        confidence[~feasible] = np.nan
+        return Answers(bits, feasible, confidence, tiers)
