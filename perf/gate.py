@@ -18,13 +18,14 @@ from rich.console import Console
 
 from qdec.codes import Code
 from qdec.match import Tier
-from qdec.match.gate import fault_pairs, single_faults
+from qdec.match.gate import try_faults
+from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry
 from qdec_tools.circuits import memory
 from qdec_tools.gate import as_row, table
 
 RESULT = Path(__file__).parent / "results" / "gate.json"
-SAMPLED_PAIRS = 1_000_000
+SAMPLED = 1_000_000  # sets of faults, where not all are tried
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     machine = parser.parse_args().machine
     rows = []
     for name in ("rotated_memory_z", "rotated_memory_x"):
-        for d in (3, 5, 7):
+        for d in (3, 5, 7, 9):
             for p in (0.001, 0.003):
                 rows += measure(name, d, p)
     console = Console(width=160)
@@ -53,27 +54,19 @@ def main() -> None:
 
 def measure(name: str, d: int, p: float) -> list[dict[str, object]]:
     task = f"surface_code:{name}"
-    shot = Code.from_circuit(memory(d, d, p, task))
-    stream = Code.from_circuit(memory(d, 3 * d, p, task))
     windows = Geometry(2 * d, d)
     rows = []
-    for tier in Tier:
-        runs = [
-            (WHOLE, lambda t=tier: single_faults(shot, t)),
-            (windows, lambda t=tier: single_faults(stream, t, windows)),
-        ]
-        if d >= 5:
-            limit = None if d == 5 else SAMPLED_PAIRS
-            runs.append((WHOLE, lambda t=tier, most=limit: fault_pairs(shot, t, limit=most)))
-            runs.append(
-                (windows, lambda t=tier: fault_pairs(stream, t, windows, limit=SAMPLED_PAIRS))
-            )
-        for geometry, run in runs:
-            began = time.monotonic()
-            report = run()
-            rounds = d if geometry.is_whole else 3 * d
-            head = {"circuit": name, "d": d, "rounds": rounds, "p": p, "windows": str(geometry)}
-            rows.append(head | as_row(report, time.monotonic() - began))
+    for rounds, geometry in ((d, WHOLE), (3 * d, windows)):
+        code = Code.from_circuit(memory(d, rounds, p, task))
+        for tier in Tier:
+            decoder = OfflineDecoder(code, tier, geometry)
+            for weight in range(1, (d - 1) // 2 + 1):
+                # Whole shots at d=5: every pair there is.
+                limit = None if weight == 1 or (d == 5 and geometry.is_whole) else SAMPLED
+                began = time.monotonic()
+                report = try_faults(code, decoder, weight, name=tier.label, limit=limit)
+                head = {"circuit": name, "d": d, "rounds": rounds, "p": p, "windows": str(geometry)}
+                rows.append(head | as_row(report, time.monotonic() - began))
     return rows
 
 

@@ -1,83 +1,65 @@
-"""Logical error rate of sliding windows beside global matching, on the same shots.
+"""LER and CPU time per round of the tiers, both bases, on the same shots: `qdec ler` at length.
 
-Paired: each shot is decoded both ways, so the difference has a far smaller error than either rate.
-Writes perf/results/windows_ler.json.
+    .venv/bin/python perf/ler.py --save /tmp/ler.jsonl
+
+writes perf/results/ler.json and ler.svg. With --save, a run that was stopped goes on, and a longer
+one adds to it; --short is for trying it out, and writes nothing to results/.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
+from pathlib import Path
 
-import pymatching
-from common import RESULTS, machine, show
-from rich.progress import track
+from common import RESULTS, machine
+from rich.console import Console
 
-from qdec.codes import Code
 from qdec.match import Tier
-from qdec.match.offline import decode_shots
-from qdec.windows import Geometry
-from qdec_tools.circuits import memory
+from qdec_tools.ler.blocks import BlockStore
+from qdec_tools.ler.collect import Plan, collect
+from qdec_tools.ler.plot import check_plot, plot
+from qdec_tools.ler.points import parse_points
+from qdec_tools.ler.result import as_json, rows, table
+from qdec_tools.ler.work import available_cores
 
-# distance: (rounds, noise, shots); the rounds are those of the design's prototype.
-PLAN = {3: (30, 0.003, 400_000), 5: (50, 0.003, 400_000), 7: (70, 0.003, 120_000)}
-PLAN[9] = (90, 0.003, 60_000)
-BATCH = 10_000
-
-
-def measure(d: int, scale: float) -> dict[str, object]:
-    rounds, p, shots = PLAN[d]
-    shots = max(BATCH, int(shots * scale) // BATCH * BATCH)
-    circuit = memory(d, rounds, p)
-    code = Code.from_circuit(circuit)
-    matching = pymatching.Matching.from_detector_error_model(code.dem)
-    sampler = circuit.compile_detector_sampler(seed=d)
-    both = only_global = only_windowed = 0
-    t_global = t_windowed = 0.0
-    for _ in track(range(shots // BATCH), description=f"d={d}", transient=True):
-        dets, obs = sampler.sample(BATCH, separate_observables=True, bit_packed=True)
-        t0 = time.process_time()
-        globally = matching.decode_batch(dets, bit_packed_shots=True, bit_packed_predictions=True)
-        t1 = time.process_time()
-        windowed, _ = decode_shots(
-            code, Tier.MATCHING, Geometry(2 * d, d), code.layout.to_records(dets)
-        )
-        t_windowed += time.process_time() - t1
-        t_global += t1 - t0
-        g, w = (globally != obs).any(axis=1), (windowed != obs).any(axis=1)
-        both += int((g & w).sum())
-        only_global += int((g & ~w).sum())
-        only_windowed += int((w & ~g).sum())
-    # McNemar: under equality the discordant shots split evenly.
-    discordant = only_global + only_windowed
-    return {
-        "d": d,
-        "r": rounds,
-        "p": p,
-        "windows": f"{2 * d},{d}",
-        "shots": shots,
-        "global": both + only_global,
-        "windowed": both + only_windowed,
-        "only global": only_global,
-        "only windowed": only_windowed,
-        "LER global": (both + only_global) / shots,
-        "LER windowed": (both + only_windowed) / shots,
-        "sigma": (only_windowed - only_global) / math.sqrt(discordant) if discordant else 0.0,
-        "CPU ratio": t_windowed / t_global,
-    }
+DISTANCES, NOISE = "3,5,7,9", "0.001,0.003,0.006"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the shots")
+    parser.add_argument("--distances", default=DISTANCES)
+    parser.add_argument("--noise", default=NOISE)
+    parser.add_argument("--tiers", default=",".join(tier.label for tier in Tier))
+    parser.add_argument("--shots", type=int, default=200_000, help="per point")
+    parser.add_argument("--until-failures", type=int, default=1000, help="of every tier")
+    parser.add_argument("--processes", type=int, default=available_cores())
+    parser.add_argument("--save", type=Path, help="finished blocks, to go on from")
+    parser.add_argument("--short", action="store_true", help="few shots, results/ untouched")
     o = parser.parse_args()
-    rows = [measure(d, o.scale) for d in PLAN]
-    show("LER: windows W=2d, C=d against global matching", rows)
-    if o.scale == 1.0:
-        out = {**machine(), "noise": "uniform circuit, rotated_memory_z", "rows": rows}
-        (RESULTS / "windows_ler.json").write_text(json.dumps(out, indent=1) + "\n")
+    svg = RESULTS / "ler.svg"
+    check_plot(svg)
+    plan = Plan(
+        parse_points(o.distances, "d", o.noise),
+        tuple(Tier.from_label(label) for label in o.tiers.split(",")),
+        2_000 if o.short else o.shots,
+        o.until_failures,
+        processes=o.processes,
+    )
+    with BlockStore(o.save) as store:
+        found = rows(collect(plan, store), Tier.CORRELATED)
+    Console(width=160).print(table(found))
+    result = {
+        "benchmark": "LER and CPU time per round, rounds = d, on the same shots",
+        **machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "rows": [as_json(row) for row in found],
+    }
+    if not o.short:
+        (RESULTS / "ler.json").write_text(json.dumps(result, indent=1) + "\n")
+        plot(found, svg)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

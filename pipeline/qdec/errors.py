@@ -10,6 +10,8 @@
     ├── GeometryError        a window geometry does not fit its code
     ├── CursorError          a resume cursor is not ours, or not for this stream
     ├── DataError            recorded data does not fit its code
+    ├── ModelError           a network, or the file it came from, cannot be used
+    │   └── EngineError      ... because the engine cannot compile it, or failed while it ran
     ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
     ├── Refused              the service answered with an error message (client side)
@@ -105,6 +107,18 @@ class DataError(QdecError):
     """Recorded data does not fit the code it is replayed with."""
 
     wire = WireCode.BAD_BITS
+
+
+class ModelError(QdecError):
+    """A network, or the file it came from, cannot be used; the message says why."""
+
+    wire = WireCode.BAD_OPTION
+
+
+class EngineError(ModelError):
+    """The inference engine cannot compile a network on this machine, or failed while running it."""
+
+    wire = WireCode.INTERNAL
 
 
 class ArenaError(QdecError):

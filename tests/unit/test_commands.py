@@ -65,8 +65,8 @@ def test_the_gate_names_an_experiment_that_stim_cannot_make(qdec: Run, distance:
     assert f"distance {distance}" in one_line(qdec("gate", distance))
 
 
-def test_the_gate_tries_one_fault_or_two(qdec: Run) -> None:
-    status, _, words = qdec("gate", 3, "--weight", 3)
+def test_the_gate_tries_up_to_four_faults(qdec: Run) -> None:
+    status, _, words = qdec("gate", 3, "--weight", 5)
     assert status == 2
     assert "--weight" in words
 

@@ -6,7 +6,6 @@ import pytest
 
 from qdec.bus.wire import OpenedBody
 from qdec_tools.flow import Flow, Pace
-from qdec_tools.replay_result import wilson
 
 FAST, SLOW = 1_000, 5_000_000
 
@@ -105,12 +104,3 @@ def test_a_shot_shorter_than_a_frame_is_not_held_back(monkeypatch: pytest.Monkey
     pace = Pace(1.0)
     now[0] = 4e-6
     assert pace.due(3)[0] == 3
-
-
-def test_wilson_interval() -> None:
-    low, high = wilson(7825, 50_000)
-    assert low == pytest.approx(0.153342, abs=1e-6)
-    assert high == pytest.approx(0.159711, abs=1e-6)
-    assert wilson(0, 10)[0] == 0.0
-    assert wilson(10, 10)[1] == pytest.approx(1.0)
-    assert wilson(0, 10)[1] == pytest.approx(0.2775, abs=1e-4)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from qdec.bits import Bytes, pack, unpack
 from qdec.codes import Code
 from qdec.errors import GeometryError
 from qdec.match import Tier
 from qdec.match.faults import Faults
-from qdec.match.gate import fault_pairs, single_faults
-from qdec.match.offline import decode_shots
+from qdec.match.gate import GateReport, try_faults
+from qdec.match.offline import OfflineDecoder, decode_shots
 from qdec.windows import WHOLE, Geometry
 from qdec_tools import gate
 from qdec_tools.circuits import memory
@@ -23,6 +27,13 @@ MEMORY_X = "surface_code:rotated_memory_x"
 
 def code(d: int, rounds: int, p: float = 0.001, task: str = gate.DEFAULT_TASK) -> Code:
     return Code.from_circuit(memory(d, rounds, p, task))
+
+
+def tried(
+    code: Code, tier: Tier, weight: int = 1, geometry: Geometry = WHOLE, **options: Any
+) -> GateReport:
+    decoder = OfflineDecoder(code, tier, geometry)
+    return try_faults(code, decoder, weight, name=tier.label, **options)
 
 
 def test_faults_are_what_the_instructions_flip() -> None:
@@ -54,30 +65,30 @@ def test_faults_are_what_the_instructions_flip() -> None:
 @pytest.mark.parametrize("task", [gate.DEFAULT_TASK, MEMORY_X])
 @pytest.mark.parametrize("d", [3, 5])
 def test_matching_corrects_every_single_fault(d: int, task: str) -> None:
-    report = single_faults(code(d, d, task=task), Tier.MATCHING)
+    report = tried(code(d, d, task=task), Tier.MATCHING)
     assert report.passed
     assert not report.sampled
     assert report.first_failure == ()
-    windowed = single_faults(code(d, 3 * d, task=task), Tier.MATCHING, Geometry(2 * d, d))
+    windowed = tried(code(d, 3 * d, task=task), Tier.MATCHING, geometry=Geometry(2 * d, d))
     assert windowed.passed
     assert windowed.tried > 2 * report.tried
 
 
 def test_correlated_matching_does_not_at_distance_3() -> None:
-    report = single_faults(code(3, 3), Tier.CORRELATED)
+    report = tried(code(3, 3), Tier.CORRELATED)
     assert (report.failed, report.tried) == (6, 219)
     assert not report.passed
     assert len(report.first_failure) == 1
     assert report.first_failure[0].startswith("error(")
-    assert single_faults(code(3, 9), Tier.CORRELATED, Geometry(6, 3)).failed > 0
-    assert single_faults(code(5, 5), Tier.CORRELATED).passed
+    assert tried(code(3, 9), Tier.CORRELATED, geometry=Geometry(6, 3)).failed > 0
+    assert tried(code(5, 5), Tier.CORRELATED).passed
 
 
 def test_pairs_are_each_tried_once() -> None:
     small = code(3, 2)
     faults = len(Faults(small))
     seen = []
-    report = fault_pairs(small, Tier.MATCHING, progress=lambda *done: seen.append(done))
+    report = tried(small, Tier.MATCHING, 2, progress=lambda *done: seen.append(done))
     assert report.tried == faults * (faults - 1) // 2
     assert seen[-1] == (report.tried, report.tried)
     assert report.failed > 0  # distance 3 corrects one fault
@@ -91,13 +102,51 @@ def test_pairs_are_each_tried_once() -> None:
     assert int((decoded != frames[i] ^ frames[j]).any(axis=1).sum()) == report.failed
 
 
+def test_triples_are_each_tried_once() -> None:
+    text = "".join(f"error(0.1) D{k} D{k + 1} L{k}\n" for k in range(6)) + "error(0.1) D0\n"
+    chain = Code.parse("dem", text, round_map=[0] * 7)
+    seen: list[tuple[int, ...]] = []
+
+    class Watched:
+        def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+            frames = unpack(records[:, 0], 7)
+            # A chain without a way out behind: each fault is known by the events before it.
+            flips = (np.cumsum(frames, axis=1) % 2)[:, :6].astype(np.uint8)
+            seen.extend(map(tuple, flips.tolist()))
+            return pack(flips), np.ones(len(records), dtype=np.bool_)
+
+    report = try_faults(chain, Watched(), 3, name="watched")
+    assert (report.tier, report.tried, report.sampled) == ("watched", comb(7, 3), False)
+    assert len(set(seen)) == len(seen) == comb(7, 3)
+    with pytest.raises(ValueError, match="weight 0"):
+        try_faults(chain, Watched(), 0, name="watched")
+
+
+def test_a_rule_that_switches_is_tried_like_a_tier() -> None:
+    """Correlated matching where plain matching agrees, else plain matching: that is plain."""
+    d3 = code(3, 3)
+    tiers = [OfflineDecoder(d3, tier, WHOLE) for tier in (Tier.MATCHING, Tier.CORRELATED)]
+
+    class Agreement:
+        def __init__(self, distrusted: int) -> None:
+            self._distrusted = distrusted
+
+        def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+            (frames, ok), (others, _) = (tier.decode(records) for tier in tiers)
+            agree = (frames == others).all(axis=1, keepdims=True)
+            return np.where(agree, frames, (others, frames)[self._distrusted]), ok
+
+    assert try_faults(d3, Agreement(1), name="plain").passed
+    assert try_faults(d3, Agreement(0), name="correlated").failed == 6
+
+
 def test_sampled_pairs() -> None:
     d5 = code(5, 5)
     for tier in (Tier.MATCHING, Tier.CORRELATED):
-        report = fault_pairs(d5, tier, limit=100_000, seed=1)
+        report = tried(d5, tier, 2, limit=100_000, seed=1)
         assert report.sampled
         assert report.tried == 100_000
-        assert report == fault_pairs(d5, tier, limit=100_000, seed=1)
+        assert report == tried(d5, tier, 2, limit=100_000, seed=1)
         assert report.passed == (tier is Tier.MATCHING)
 
 
@@ -105,18 +154,18 @@ def test_sampled_pairs() -> None:
 @pytest.mark.parametrize("task", [gate.DEFAULT_TASK, MEMORY_X])
 def test_all_pairs_at_distance_5(task: str) -> None:
     d5 = code(5, 5, task=task)
-    report = fault_pairs(d5, Tier.MATCHING)
+    report = tried(d5, Tier.MATCHING, 2)
     assert report.tried > 1_400_000
     assert not report.sampled
     assert report.passed
-    assert fault_pairs(d5, Tier.CORRELATED).failed > 1000
-    windowed = fault_pairs(code(5, 15, task=task), Tier.MATCHING, Geometry(10, 5), limit=1_000_000)
+    assert tried(d5, Tier.CORRELATED, 2).failed > 1000
+    windowed = tried(code(5, 15, task=task), Tier.MATCHING, 2, Geometry(10, 5), limit=1_000_000)
     assert windowed.passed
 
 
 def test_a_fault_that_no_detector_sees_fails_the_gate() -> None:
     text = "error(0.1) D0 L0\nerror(0.1) D0 D1\nerror(0.1) D1\nerror(0.01) L0\n"
-    report = single_faults(Code.parse("dem", text, round_map=[0, 1]), Tier.MATCHING)
+    report = tried(Code.parse("dem", text, round_map=[0, 1]), Tier.MATCHING)
     assert report.failed >= 1
 
 
@@ -136,7 +185,13 @@ def test_run_prints_a_table_or_json(capsys: pytest.CaptureFixture[str], tmp_path
     assert result["gate"][0]["passed"] is True
     assert gate.run(3, tier="matching", weight=2, limit=500, windows="3,2") == 1
     assert "sampled" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="weight 3"):
-        gate.run(3, weight=3)
+    assert gate.run(3, tier="matching, correlated", weight=3, limit=500, json=True) == 1
+    rows = json.loads(capsys.readouterr().out)["gate"]
+    assert [(row["tier"], row["weight"], row["tried"]) for row in rows] == [
+        ("matching", 3, 500),
+        ("correlated", 3, 500),
+    ]
+    with pytest.raises(ValueError, match="weight 5"):
+        gate.run(3, weight=5)
     with pytest.raises(GeometryError):
         gate.run(3, tier="magic")

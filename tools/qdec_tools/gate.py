@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json as json_module
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from qdec.codes import Code
-from qdec.errors import CodeError
+from qdec.errors import CodeError, QdecError
 from qdec.match import Tier
-from qdec.match.gate import GateReport, fault_pairs, single_faults
-from qdec.windows import choose_geometry, parse_geometry
+from qdec.match.gate import GateReport, try_faults
+from qdec.match.offline import OfflineDecoder
+from qdec.windows import Geometry, choose_geometry, parse_geometry
 from qdec_tools.circuits import DEFAULT_TASK, memory
 
 
@@ -43,8 +46,8 @@ def run(
         rounds: rounds of the generated experiment; its distance by default.
         p: its noise.
         task: which experiment, as Stim names it.
-        tier: ``matching``, ``correlated``, or ``all``.
-        weight: faults per shot, 1 or 2.
+        tier: labels separated by commas, or ``all``: those that can be had.
+        weight: faults per shot, 1 to `MAX_WEIGHT`.
         windows: ``auto``, ``whole`` or ``W,C``.
         limit: most shots per tier, a random choice beyond it; None for all.
         seed: of the random choice.
@@ -54,11 +57,9 @@ def run(
         Exit status: 0 if every tier passed, else 1.
 
     Raises:
-        ValueError: `weight` is neither 1 nor 2.
+        ValueError: `weight` is out of range.
         QdecError: the code cannot be read, or tier or windows do not suit it.
     """
-    if weight not in (1, 2):
-        raise ValueError(f"weight {weight}: the gate tries single faults (1) or pairs (2)")
     if isinstance(source, Path):
         name, code = source.name, Code.from_file(source, round_map=round_map)
     elif round_map is not None:
@@ -67,14 +68,19 @@ def run(
         rounds = source if rounds is None else rounds
         name = f"{task} d={source} r={rounds} p={p:g}"
         code = Code.from_circuit(memory(source, rounds, p, task))
-    tiers = list(Tier) if tier == "all" else [Tier.from_label(tier)]
     geometry = choose_geometry(parse_geometry(windows), code, endless=False)
     results = []
-    for one in tiers:
+    for one, decoder in _decoders(code, tier, geometry):
         began = time.monotonic()
         with _bar(f"{one.label}, {weight} per shot") as progress:
-            report = (single_faults if weight == 1 else fault_pairs)(
-                code, one, geometry, limit=limit, seed=seed, progress=_shown_by(progress)
+            report = try_faults(
+                code,
+                decoder,
+                weight,
+                name=one.label,
+                limit=limit,
+                seed=seed,
+                progress=_shown_by(progress),
             )
         results.append((report, time.monotonic() - began))
     rows = [as_row(report, seconds) for report, seconds in results]
@@ -85,11 +91,26 @@ def run(
     return 0 if all(report.passed for report, _ in results) else 1
 
 
+def _decoders(code: Code, tiers: str, geometry: Geometry) -> Iterator[tuple[Tier, OfflineDecoder]]:
+    """The tiers asked for, each with its decoder; of all tiers, those that this code can have."""
+    words = [tier.label for tier in Tier] if tiers == "all" else tiers.split(",")
+    nothing = np.zeros((1, code.layout.num_rounds, code.layout.record_bytes), dtype=np.uint8)
+    for tier in dict.fromkeys(Tier.from_label(word.strip()) for word in words):
+        decoder = OfflineDecoder(code, tier, geometry)
+        try:
+            decoder.decode(nothing)
+        except QdecError as error:
+            if tiers != "all" or tier is Tier.MATCHING:  # what matching cannot have, nothing can
+                raise
+            Console(stderr=True).print(f"{tier.label} is not tried: {escape(str(error))}")
+            continue
+        yield tier, decoder
+
+
 def as_row(report: GateReport, seconds: float) -> dict[str, Any]:
-    """A report as JSON-ready values; `tier` by name, `seconds` of wall time."""
+    """A report as JSON-ready values, with `seconds` of wall time."""
     return {
         **asdict(report),
-        "tier": report.tier.label,
         "passed": report.passed,
         "seconds": round(seconds, 2),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -17,6 +16,7 @@ from qdec.commit import Flag
 from qdec.errors import DataError, ServiceUnavailable
 from qdec_tools.histogram import Latencies
 from qdec_tools.recording import Recording
+from qdec_tools.statistics import interval
 
 # Frames are compared with the files so many at a time.
 _COMPARE_SHOTS = 4096
@@ -153,10 +153,10 @@ def _rows(tally: Tally) -> list[tuple[str, str]]:
     if tally.failures is None:
         rows.append(("failures", "not known: there is no file of actual flips (see --obs)"))
     else:
-        low, high = wilson(tally.failures, tally.shots)
+        low, high = interval(tally.failures, tally.shots)
         ler = tally.failures / tally.shots
         rows.append(("failures", f"{tally.failures:,}"))
-        rows.append(("LER per shot", f"{ler:.5g}, 95 % Wilson interval {low:.5g} to {high:.5g}"))
+        rows.append(("LER per shot", f"{ler:.5g}, 95 % interval {low:.5g} to {high:.5g}"))
     rows += [
         ("tier", info.tier),
         ("windows", f"{tally.geometry} ({tally.windows:,} answered)"),
@@ -184,11 +184,3 @@ def _agreement(tally: Tally) -> str:
 def _latency(latencies: Latencies) -> str:
     names = {"p50": "p50", "p99": "p99", "p99_9": "p99.9", "max": "max"}
     return "  ".join(f"{names[k]} {v:,.1f}" for k, v in latencies.summary_us().items())
-
-
-def wilson(failures: int, shots: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, 95 % by default."""
-    p, n = failures / shots, shots
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -22,7 +22,7 @@ from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
-from qdec.match.gate import fault_pairs, single_faults
+from qdec.match.gate import GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
@@ -202,20 +202,24 @@ def make_decoder(
 
 def _gate(code: Code, tier: Tier, switching: Switching, budget_s: float) -> str:
     decoder = OfflineDecoder(code, tier, WHOLE, switching=switching)
-    single_faults(code, tier, limit=1, decoder=decoder)  # compiles
+    name = ", then ".join(one.label for one in (tier, *switching.tiers))
+
+    def tried(weight: int, most: int) -> GateReport:
+        return try_faults(code, decoder, weight, name=name, limit=most)
+
+    tried(1, 1)  # compiles
     started = time.monotonic()
-    report = single_faults(code, tier, limit=_PROBED_FAULTS, decoder=decoder)
+    report = tried(1, _PROBED_FAULTS)
     each_s = (time.monotonic() - started) / report.tried
     most = max(_PROBED_FAULTS, int(budget_s / each_s))
     what = "single faults"
     if report.passed:
-        report = single_faults(code, tier, limit=min(most, _GATED_FAULTS), decoder=decoder)
+        report = tried(1, min(most, _GATED_FAULTS))
     if report.passed and (code.distance or 0) >= 5:
-        report = fault_pairs(code, tier, limit=min(most, _GATED_PAIRS), decoder=decoder)
+        report = tried(2, min(most, _GATED_PAIRS))
         what = "pairs of faults"
     if report.passed:
         return ""
-    name = ", then ".join(one.label for one in (tier, *switching.tiers))
     return (
         f"{name} answers {report.failed} of {report.tried} {what} wrongly on this code "
         "(plain matching is safer at low noise)"

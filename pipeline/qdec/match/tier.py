@@ -78,3 +78,14 @@ class CompiledWindow(Protocol):
     def decode(self, syndromes: Bytes) -> Answers:
         """Decode ``(B, rounds * record_bytes)`` uint8: B windows of packed round records."""
         ...
+
+
+class RecordDecoder(Protocol):
+    """Whatever decodes whole shots: a tier in its windows, a rule that switches between tiers."""
+
+    def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        """``(B, rounds, record_bytes)`` uint8 → frames ``(B, frame_bytes)`` uint8, and ``(B,)``.
+
+        The bool is False where a shot had no explanation.
+        """
+        ...

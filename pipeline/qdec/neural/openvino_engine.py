@@ -1,0 +1,106 @@
+"""OpenVINO on the CPU: the engine that runs everywhere."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdec.errors import EngineError
+from qdec.neural.onnx_model import Model
+
+if TYPE_CHECKING:
+    from qdec.neural.engine import Floats, Precision
+
+_HINT = {"fp32": "f32", "bf16": "bf16"}
+
+
+@cache
+def _core() -> Any:
+    """The process's OpenVINO, made when first asked for: importing it takes a while."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(f"OpenVINO cannot be loaded: {error}") from None
+    return openvino.Core()
+
+
+@cache
+def supported_precisions() -> tuple[Precision, ...]:
+    """fp32 always; bf16 where the CPU has instructions for it."""
+    has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", "bf16") if has_bf16 else ("fp32",)
+
+
+class OpenVinoNetwork:
+    """A network compiled for the CPU. See `CompiledNetwork`."""
+
+    def __init__(self, model: Model, *, precision: Precision, threads: int) -> None:
+        """Compile.
+
+        Raises:
+            EngineError: this CPU does not have the precision, or OpenVINO refuses the model.
+        """
+        from io import BytesIO
+
+        if precision not in supported_precisions():
+            raise EngineError(
+                f"precision '{precision}' is not to be had on this CPU: it has "
+                f"{', '.join(supported_precisions())}"
+            )
+        self._inputs = model.inputs
+        self._channels = model.channels
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            # Pinned threads of two networks would share one core and leave another idle.
+            "ENABLE_CPU_PINNING": False,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINT[precision],
+        }
+        try:
+            read = _core().read_model(BytesIO(model.content))
+            self._request = _core().compile_model(read, "CPU", options).create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile the model: {_last_line(error)}") from None
+
+    @property
+    def channels(self) -> tuple[tuple[int, ...], int]:
+        """Channels of each input, and of the output."""
+        return tuple(shape[0] for shape in self._inputs), self._channels
+
+    def __call__(self, *inputs: Floats) -> Floats:
+        """See `CompiledNetwork.__call__`."""
+        self._check(inputs)
+        batch, _, *size = inputs[0].shape
+        if not batch:
+            return np.zeros((0, self._channels, *size), dtype=np.float32)
+        tensors = [np.ascontiguousarray(one) for one in inputs]
+        try:
+            # Shared, since a tensor that OpenVINO once borrowed cannot grow to a larger batch.
+            results = self._request.infer(tensors, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {_last_line(error)}") from None
+        return np.array(results[0])  # a copy: the next call writes into the same memory
+
+    def _check(self, inputs: tuple[Floats, ...]) -> None:
+        if len(inputs) != len(self._inputs):
+            raise EngineError(f"the network has {len(self._inputs)} inputs, not {len(inputs)}")
+        for given, wanted in zip(inputs, self._inputs, strict=True):
+            shape = given.shape
+            fits = len(shape) == 5 and all(
+                got and size in (None, got) for size, got in zip(wanted, shape[1:], strict=True)
+            )
+            if given.dtype != np.float32 or not fits or shape[0] != inputs[0].shape[0]:
+                text = ", ".join(
+                    str(size or name) for size, name in zip(wanted, "CTHW", strict=True)
+                )
+                raise EngineError(
+                    f"the network takes float32 (B, {text}), not {given.dtype} {shape}"
+                )
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO puts the reason last, behind the places in its sources that passed it on."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
