@@ -33,6 +33,8 @@ from qdec.match.escalate import Switching
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
+# A stream's tier that is chosen at start, from what was measured; see `qdec.supervisor.auto`.
+AUTO = "auto"
 _MAX_PARTS = 8
 RealTime = Literal["auto", "off", "require"]
 
@@ -60,7 +62,7 @@ class StreamDefaults(_Frozen):
     """What a stream gets that says nothing else.
 
     Attributes:
-        tier: way to answer windows.
+        tier: way to answer windows; ``auto`` is decided before lanes start.
         windows: ``auto``, ``whole`` or ``W,C``.
         deadline_us: from a window's last byte in the lane to its commit.
         ring_rounds: rounds a stream may have in flight; raised to two windows where needed.
@@ -68,6 +70,7 @@ class StreamDefaults(_Frozen):
             times as long.
         escalate: tiers that are asked next, in this order, where `tier` is not sure enough.
         escalate_below: the confidence that is not enough.
+        cycle_us: time in which a round comes, for ``auto`` to know whether a tier can keep up.
     """
 
     tier: str = "matching"
@@ -77,10 +80,13 @@ class StreamDefaults(_Frozen):
     confidence: bool = False
     escalate: Annotated[tuple[str, ...], _FromList, Field(max_length=4)] = ()
     escalate_below: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    cycle_us: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
     @field_validator("tier")
     @classmethod
     def _tier(cls, value: str) -> str:
+        if value == AUTO:
+            return value
         return _checked(value, lambda: Tier.from_label(value))
 
     @field_validator("escalate")
@@ -371,7 +377,15 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "escalate",
             )
-        if stream.lanes and Tier.from_label(stream.tier) is not Tier.MATCHING:
+        if stream.escalate and stream.tier == AUTO:
+            fail(
+                f"stream '{stream.name}': tier = \"auto\" decides on its own whether windows "
+                "escalate: leave out escalate",
+                "stream",
+                i,
+                "escalate",
+            )
+        if stream.lanes and stream.tier not in (Tier.MATCHING.label, AUTO):
             fail(
                 f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "
                 f'tier = "{Tier.MATCHING.label}" goes with lanes, {stream.tier} with lane',

@@ -14,7 +14,7 @@ The referee that decodes those rounds is plain matching, over the buffer and as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,13 @@ class Drawn:
         syndromes: ``(B, rounds * record_bytes)`` uint8: what a decoder is given.
         behind: ``(B, ...)`` uint8: round records from the end of the commit region on.
         truth: ``(B, frame_bytes + seam_bytes)`` uint8: the answers of a perfect decoder.
+        frames: ``(B, frame_bytes)`` uint8: the frame that those lead to.
     """
 
     syndromes: Bytes
     behind: Bytes
     truth: Bytes
+    frames: Bytes
 
 
 class WindowTrial:
@@ -50,8 +52,16 @@ class WindowTrial:
         load: see `WindowSampler.load`.
     """
 
-    def __init__(self, code: Code, window: Window, part: Part | None = None) -> None:
+    def __init__(
+        self, code: Code, window: Window, part: Part | None = None, *, heat: float = 1.0
+    ) -> None:
         """Prepare to draw a code's windows, with the events and observables of a part of it.
+
+        Args:
+            code: the code.
+            window: the kind of window.
+            part: the part of the code whose events and observables count; all of it if None.
+            heat: how many times likelier errors are than the model says (up to p = 1/2).
 
         Raises:
             GeometryError: the window's buffer is too short for the code.
@@ -72,7 +82,11 @@ class WindowTrial:
             return restrict(found, part.nodes(which.start, which.end, which.length))
 
         whole = problem(Window(window.start, end, window.commit, window.length))
-        self._sampler = WindowSampler(whole)
+        if heat != 1.0:
+            hot = np.minimum(heat * whole.p, np.maximum(whole.p, 0.5))
+            self._sampler = WindowSampler(replace(whole, p=hot))
+        else:
+            self._sampler = WindowSampler(whole)
         self.load = self._sampler.load
         self._frame_bytes = whole.frame_bytes
         self._width = (window.end - window.start) * row
@@ -86,21 +100,28 @@ class WindowTrial:
     def draw(self, windows: int, rng: np.random.Generator) -> Drawn:
         """Draw windows."""
         records, truth = self._sampler.draw(windows, rng)
+        behind = records[:, self._committed :]
         return Drawn(
-            np.ascontiguousarray(records[:, : self._width]), records[:, self._committed :], truth
+            np.ascontiguousarray(records[:, : self._width]),
+            behind,
+            truth,
+            self._settled(behind, truth),
         )
 
     def right(self, drawn: Drawn, answers: Answers) -> NDArray[np.bool_]:
         """``(B,)`` whether the answers to drawn windows are right; what is infeasible is not."""
-        frames = self._settled(drawn, answers.bits)
-        same = (frames == self._settled(drawn, drawn.truth)).all(axis=1)
-        return np.asarray(same & answers.feasible)
+        right = np.ones(len(answers.bits), dtype=np.bool_)
+        rows = np.flatnonzero((answers.bits != drawn.truth).any(axis=1))
+        if len(rows):
+            frames = self._settled(drawn.behind[rows], answers.bits[rows])
+            right[rows] = (frames == drawn.frames[rows]).all(axis=1)
+        return np.asarray(right & answers.feasible)
 
-    def _settled(self, drawn: Drawn, bits: Bytes) -> Bytes:
-        """The frame that an answer leads to."""
+    def _settled(self, behind: Bytes, bits: Bytes) -> Bytes:
+        """The frame that answers lead to."""
         frame, seam = bits[:, : self._frame_bytes], bits[:, self._frame_bytes :]
         if self._referee is None:
             return frame
-        behind = drawn.behind.copy()
+        behind = behind.copy()
         behind[:, : seam.shape[1]] ^= seam
         return np.asarray(frame ^ self._referee.decode(behind).bits[:, : self._frame_bytes])
