@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qdec.codes import Code
-from qdec.match import Tier
+from qdec.match import CLASSICAL
 from qdec.match.gate import try_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry
@@ -58,7 +58,7 @@ def measure(name: str, d: int, p: float) -> list[dict[str, object]]:
     rows = []
     for rounds, geometry in ((d, WHOLE), (3 * d, windows)):
         code = Code.from_circuit(memory(d, rounds, p, task))
-        for tier in Tier:
+        for tier in CLASSICAL:
             decoder = OfflineDecoder(code, tier, geometry)
             for weight in range(1, (d - 1) // 2 + 1):
                 # Whole shots at d=5: every pair there is.

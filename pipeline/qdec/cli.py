@@ -370,6 +370,59 @@ def gate(
     )
 
 
+model = typer.Typer(
+    help="The networks that tiers answer with: those that come with qdec, and those you import.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(model, name="model")
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        help="Where imported models are kept.",
+        show_default="$XDG_DATA_HOME/qdec/models",
+    ),
+]
+
+
+@model.command("list")
+def model_list(
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON list.")] = False,
+) -> None:
+    """List the models: name, family, size, what they were trained on, and what is wrong with them.
+
+    Exit status: 1 if one of them cannot be used.
+    """
+    from qdec_tools.models import show
+
+    raise typer.Exit(show(models, as_json=json))
+
+
+@model.command("import")
+def model_import(
+    file: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to call it.", show_default="ising-N, or the file's name"),
+    ] = None,
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Check a model and keep it, so that streams can name it.
+
+    The file is one of NVIDIA's published Ising Decoding models (1 to 5, fp16 or fp32; they are
+    licensed apart from qdec, so bring your own), or one that qdec trained. Its metadata, shapes and
+    values are checked; its tensors are hashed, and the hash is checked whenever it is loaded.
+
+    Example: [bold]qdec model import predecoder_fp16.safetensors --name fast[/bold]
+    """
+    from qdec_tools.models import bring_in
+
+    raise typer.Exit(bring_in(file, name, models, as_json=json))
+
+
 @app.command()
 def ler(
     distances: Annotated[

@@ -21,7 +21,7 @@ ALLOWED = {
     "ingest": {"codes", "windows"},
     "neural": {"codes", "windows"},
     "match": {"codes", "windows", "neural"},
-    "commit": {"codes", "windows", "ingest", "match"},
+    "commit": {"codes", "windows", "ingest", "neural", "match"},
     "bus": set(),
     "client": {"bus"},
 }

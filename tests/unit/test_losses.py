@@ -15,7 +15,7 @@ from qdec.bits import Bytes, unpack
 from qdec.codes import Code
 from qdec.commit import Flag
 from qdec.config import StreamDefaults
-from qdec.match import Tier
+from qdec.match import CLASSICAL, Tier
 from qdec.match.offline import decode_shots
 from qdec.windows import parse_geometry
 
@@ -205,7 +205,7 @@ def test_an_infeasible_syndrome_is_flagged_and_over_with_its_window() -> None:
 
 
 @pytest.mark.parametrize("windows", ["whole", "6,3"])
-@pytest.mark.parametrize("tier", list(Tier))
+@pytest.mark.parametrize("tier", CLASSICAL)
 def test_infeasible_shots_among_others_in_one_batch(windows: str, tier: Tier) -> None:
     """PyMatching refuses the whole batch for one such shot; the others get their own answers."""
     circuit = ring(rounds=12)

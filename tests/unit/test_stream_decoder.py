@@ -15,7 +15,7 @@ from qdec.bits import Bytes, pack
 from qdec.codes import Code
 from qdec.commit import Committed, Flag, Job, StreamDecoder, WindowBank, run_jobs
 from qdec.errors import WireCode, WireError
-from qdec.match import Tier, compile_window
+from qdec.match import CLASSICAL, Tier, compile_window
 from qdec.match.offline import decode_shots
 from qdec.windows import WHOLE, Geometry
 from qdec.windows.cut import answer_bytes
@@ -25,7 +25,7 @@ CODE = code(rounds=15, p=0.01)
 ROUNDS = CODE.spacetime.rounds
 BANKS = {
     (tier, geometry): WindowBank(CODE, tier, geometry)
-    for tier in Tier
+    for tier in CLASSICAL
     for geometry in (WHOLE, Geometry(6, 3))
 }
 
@@ -91,7 +91,7 @@ def test_any_split_answers_as_the_offline_decoder(
     np.testing.assert_array_equal(frames_at_ends(commits), expected)
 
 
-@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize("tier", CLASSICAL)
 @given(
     lengths=st.lists(st.sampled_from([5, 12, 15, 31]), min_size=1, max_size=4),
     step=st.integers(1, 40),

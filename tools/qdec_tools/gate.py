@@ -17,7 +17,7 @@ from rich.table import Table
 
 from qdec.codes import Code
 from qdec.errors import CodeError, QdecError
-from qdec.match import Tier
+from qdec.match import CLASSICAL, Tier
 from qdec.match.gate import GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import Geometry, choose_geometry, parse_geometry
@@ -93,7 +93,7 @@ def run(
 
 def _decoders(code: Code, tiers: str, geometry: Geometry) -> Iterator[tuple[Tier, OfflineDecoder]]:
     """The tiers asked for, each with its decoder; of all tiers, those that this code can have."""
-    words = [tier.label for tier in Tier] if tiers == "all" else tiers.split(",")
+    words = [tier.label for tier in CLASSICAL] if tiers == "all" else tiers.split(",")
     nothing = np.zeros((1, code.layout.num_rounds, code.layout.record_bytes), dtype=np.uint8)
     for tier in dict.fromkeys(Tier.from_label(word.strip()) for word in words):
         decoder = OfflineDecoder(code, tier, geometry)

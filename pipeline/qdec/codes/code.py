@@ -28,6 +28,7 @@ from qdec.codes.spacetime import SpaceTime
 from qdec.errors import CodeError
 
 CodeKind = Literal["circuit", "dem"]
+Basis = Literal["X", "Z"]
 DEFAULT_LIMITS = Limits()
 # Finding a shortest graphlike error takes time that grows with the model; beyond this the
 # distance must be given.
@@ -47,6 +48,8 @@ class Code:
         undetectable: mechanisms, or parts of them, that flip no detector: no decoder sees them.
         detector_spacetime: the same as `spacetime`, for streams of detectors, whatever their
             measurements: it may repeat where those do not.
+        readout: the Pauli basis in which the circuit reads its data out at the end; None for a
+            code given as a DEM, or where it is neither X nor Z.
     """
 
     digest: bytes
@@ -56,6 +59,7 @@ class Code:
     measurements: MeasurementMap | None
     undetectable: int
     detector_spacetime: SpaceTime
+    readout: Basis | None = None
 
     @classmethod
     def parse(
@@ -139,7 +143,14 @@ class Code:
             slots = layout.num_rounds * measured.record_bytes * 8
             check_bound("bits of a shot's measurement records", slots, limits.slots)
         return cls(
-            digest, dem, layout, spacetime, measured, mechanisms.undetectable, detector_spacetime
+            digest,
+            dem,
+            layout,
+            spacetime,
+            measured,
+            mechanisms.undetectable,
+            detector_spacetime,
+            None if circuit is None else readout_basis(circuit),
         )
 
     def streamed(self, *, raw: bool) -> Code:
@@ -183,6 +194,20 @@ class Code:
         if self.layout.num_detectors > _DISTANCE_SEARCH_DETECTORS:
             return None
         return graphlike_distance(self.dem)
+
+
+def readout_basis(circuit: stim.Circuit) -> Basis | None:
+    """The basis of a circuit's last measurement, by its instruction's name: MX or M."""
+    for i in range(len(circuit) - 1, -1, -1):
+        item = circuit[i]
+        if isinstance(item, stim.CircuitRepeatBlock):
+            found = readout_basis(item.body_copy())
+            if found is not None:
+                return found
+        elif item.num_measurements:
+            named: dict[str, Basis] = {"M": "Z", "MR": "Z", "MX": "X", "MRX": "X"}
+            return named.get(item.name)
+    return None
 
 
 def graphlike_distance(dem: stim.DetectorErrorModel) -> int | None:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
 from qdec.match.assess import Assessor
+from qdec.match.compile import Model
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
@@ -28,6 +29,7 @@ class WindowBank:
         tier: Tier,
         geometry: Geometry,
         part: Part | None = None,
+        model: Model | None = None,
         switching: Switching = NO_SWITCHING,
         *,
         effort: float = 1.0,
@@ -37,6 +39,7 @@ class WindowBank:
         Args:
             code, tier, geometry: of every window.
             part: the part of the code that its windows answer for; all of it if None.
+            model: the network of a tier that needs one.
             switching: whether they say how sure they are, and who is asked where they are not.
             effort: spent on finding out what that means; see `Assessor`.
         """
@@ -44,13 +47,16 @@ class WindowBank:
         self.tier = tier
         self.geometry = geometry
         self.part = part
+        self.model = model
         self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
         space = code.spacetime
         self.settled, self._period = space.settled, max(1, space.period)
         self._steady: dict[tuple[int, int], CompiledWindow] = {}
         self._assessor = None
         if switching:
-            self._assessor = Assessor(code, tier, geometry, part, switching, effort=effort)
+            self._assessor = Assessor(
+                code, tier, geometry, part, switching, model=model, effort=effort
+            )
         self._preparing = False
 
     def prepare(self, length: int | None) -> None:
@@ -130,7 +136,9 @@ class WindowBank:
     def _compile(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
         if self._assessor is not None:
             return self._assessor.compile(window, erasures, calibrate=self._preparing)
-        return compile_window(self.code, self.tier, self.geometry, window, erasures, self.part)
+        return compile_window(
+            self.code, self.tier, self.geometry, window, erasures, self.part, self.model
+        )
 
     def _key(self, window: Window) -> _Key:
         class_, rounds, to_end = self.code.spacetime.window_key(

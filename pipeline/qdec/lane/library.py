@@ -110,7 +110,7 @@ class Library:
         key = (code.digest, code.spacetime.repetition, tier, geometry, part, switching)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry, part, switching, effort=effort)
+            bank = WindowBank(code, tier, geometry, part, switching=switching, effort=effort)
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qdec.codes import Code, Part
-from qdec.match.compile import compile_window
+from qdec.match.compile import Model, compile_window
 from qdec.match.confidence import (
     Calibration,
     ConfidentWindow,
@@ -47,6 +47,7 @@ class Assessor:
         part: Part | None = None,
         switching: Switching = NO_SWITCHING,
         *,
+        model: Model | None = None,
         effort: float = 1.0,
     ) -> None:
         """Compile nothing yet.
@@ -54,12 +55,14 @@ class Assessor:
         Args:
             code, tier, geometry, part: as in `compile_window`.
             switching: what is wanted.
+            model: the network of `tier`, if it needs one.
             effort: of a calibration; 1 is one to three seconds' work.
         """
         self._code = code
         self._geometry = geometry
         self._part = part
         self._switching = switching
+        self._model = model
         self._effort = effort
         self._tiers = tuple(dict.fromkeys((tier, *switching.tiers)))
         self._known: dict[tuple[Tier, int, int, bool], Calibration | None] = {}
@@ -89,8 +92,9 @@ class Assessor:
         gap: GapMeter | None = None
         windows: list[SignallingWindow] = []
         for tier in self._tiers:
+            model = self._model if tier is self._tiers[0] else None
             compiled = compile_window(
-                self._code, tier, self._geometry, window, erasures, self._part
+                self._code, tier, self._geometry, window, erasures, self._part, model
             )
             if isinstance(compiled, SignallingWindow):
                 windows.append(compiled)

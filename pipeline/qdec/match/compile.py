@@ -5,11 +5,16 @@ from __future__ import annotations
 from qdec.codes import Code, Part
 from qdec.errors import GeometryError
 from qdec.match.correlated import correlated_window
+from qdec.match.ising import ising_window
 from qdec.match.matching import MatchingWindow
-from qdec.match.tier import CompiledWindow, Tier
+from qdec.match.tier import SOFT, CompiledWindow, Tier
 from qdec.match.whole import WholeWindow
+from qdec.neural.folded_model import FoldedModel, shipped_model
+from qdec.neural.ising.model import IsingModel
 from qdec.windows.cut import Erasure, cut, restrict
 from qdec.windows.geometry import Geometry, Window
+
+Model = IsingModel | FoldedModel
 
 
 def compile_window(
@@ -19,23 +24,43 @@ def compile_window(
     window: Window,
     erasures: tuple[Erasure, ...] = (),
     part: Part | None = None,
+    model: Model | None = None,
 ) -> CompiledWindow:
     """Compile the decoder of one window, or of a part of it.
 
     A part's decoder takes whole syndromes and passes over the events of the other parts; the XOR
     of all parts' answers is the window's.
 
+    Args:
+        code: the code.
+        tier: what answers.
+        geometry: the windows' lengths.
+        window: which one.
+        erasures: faults of probability one half to add.
+        part: the part of the code to answer for; all of it if None.
+        model: the network of a tier that needs one; for `SOFT` tiers that of the package if None.
+
     Raises:
-        GeometryError: the window does not suit the tier (see `cut`, `correlated`), or the tier
-            cannot answer a part.
+        GeometryError: the window does not suit the tier (see `cut`, `correlated`, `ising`), or the
+            tier cannot answer a part.
+        ModelError: the tier needs a model, and there is none, or it does not suit the code.
     """
+    if part is not None and tier is not Tier.MATCHING:
+        raise GeometryError(
+            f"{tier.label} needs all of a code's detectors in one lane: its parts are for the "
+            "matching tier"
+        )
+    if tier is Tier.ISING:
+        matching = compile_window(code, Tier.MATCHING, geometry, window, erasures)
+        return ising_window(code, window, model if isinstance(model, IsingModel) else None, matching)
+    if tier in SOFT:
+        # Compiled code that lanes without networks need not load.
+        from qdec.match.soft import soft_window
+
+        folded = model if isinstance(model, FoldedModel) else shipped_model(tier.label)
+        return soft_window(code, tier, window, folded, erasures)
     correlated = tier is Tier.CORRELATED
     if part is not None:
-        if correlated:
-            raise GeometryError(
-                "correlated matching needs all of a code's detectors in one lane: its parts are "
-                "for the matching tier"
-            )
         nodes = part.nodes(window.start, window.end, window.length)
         return MatchingWindow(restrict(cut(code.spacetime, window, erasures), nodes))
     if geometry.is_whole and window.length == code.spacetime.rounds:

@@ -18,6 +18,14 @@ class Tier(IntEnum):
 
     MATCHING = 1
     CORRELATED = 2
+    SPEED = 3
+    ACCURACY = 4
+    ISING = 5
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it answers nothing without a network that was loaded for it."""
+        return self is Tier.ISING
 
     @property
     def label(self) -> str:
@@ -38,6 +46,12 @@ class Tier(IntEnum):
             raise GeometryError(f"unknown tier '{label}': the tiers are {known}") from None
 
 
+# The tiers that answer any code, without a network.
+CLASSICAL = (Tier.MATCHING, Tier.CORRELATED)
+# The tiers whose networks come with the package.
+SOFT = (Tier.SPEED, Tier.ACCURACY)
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a decoder says about B windows.
@@ -54,7 +68,7 @@ class Answers:
     bits: Bytes
     feasible: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
-    tiers: NDArray[np.uint8] | None = None
+    tiers: Bytes | None = None
 
     def part(self, start: int, end: int) -> Answers:
         """The answers to windows `start` to `end` (exclusive)."""

@@ -15,7 +15,7 @@ from qdec.match.assess import Assessor
 from qdec.match.compile import compile_window
 from qdec.match.escalate import Switching
 from qdec.match.policy import Candidate, Measured
-from qdec.match.tier import CompiledWindow, Tier
+from qdec.match.tier import CLASSICAL, SOFT, CompiledWindow, Tier
 from qdec.match.trial import WindowTrial
 from qdec.windows.geometry import Geometry, Window, window_at
 
@@ -34,8 +34,8 @@ _SEED = 0x70E5
 Fence = Callable[[Tier, Switching], str]
 
 
-def candidates(tiers: Sequence[Tier] = tuple(Tier)) -> tuple[Candidate, ...]:
-    """Plain matching, every other tier, and ladders from each to the ones after it."""
+def candidates(tiers: Sequence[Tier] = (*CLASSICAL, *SOFT)) -> tuple[Candidate, ...]:
+    """Plain matching, every other tier, and a ladder from each to correlated matching."""
     alone = [Candidate(Tier.MATCHING)]
     alone += [Candidate(tier) for tier in tiers if tier is not Tier.MATCHING]
     ladders = [
@@ -98,7 +98,7 @@ def measure(
     for k, candidate in enumerate(wanted):
         try:
             compiled = _compile(code, geometry, window, candidate)
-        except QdecError as error:
+        except (QdecError, ImportError) as error:  # ImportError: an engine that is not installed
             if not k:
                 raise
             found[candidate] = Measured(candidate, unusable=f"cannot be had: {error}")

@@ -249,15 +249,16 @@ def _on_integers(points: Floats) -> Ints:
 
 
 def _ways_round(at: Ints) -> list[Ints]:
-    """The lattice as it is, then moved by a plaquette, mirrored and turned."""
-    ways = []
+    """The lattice as it is, mirrored and turned; then the same, moved by a plaquette."""
+    turned = []
     for swap, flip_i, flip_j in product((False, True), repeat=3):
-        turned = at[:, ::-1].copy() if swap else at.copy()
+        way = at[:, ::-1].copy() if swap else at.copy()
         for axis, flip in enumerate((flip_i, flip_j)):
             if flip:
-                turned[:, axis] = turned[:, axis].max() - turned[:, axis]
-        ways.extend(turned + np.array(shift) for shift in ((0, 0), (0, 1), (1, 0), (1, 1)))
-    return ways
+                way[:, axis] = way[:, axis].max() - way[:, axis]
+        turned.append(way)
+    shifts = ((0, 0), (0, 1), (1, 0), (1, 1))
+    return [way + np.array(shift) for shift in shifts for way in turned]
 
 
 def _folded(at: Ints) -> tuple[Ints, Ints]:

@@ -1,4 +1,4 @@
-"""The Muon optimiser for convolution kernels (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+"""The Muon optimiser, for convolution kernels (Jordan et al. 2024, kellerjordan.github.io).
 
 Momentum, made orthogonal: each kernel, as a matrix (outputs, inputs times taps), moves along the
 nearest semi-orthogonal matrix to its momentum, found by a quintic Newton-Schulz iteration.

@@ -1,0 +1,88 @@
+"""A window whose corrections a network makes first, hard; what is left of it is matched.
+
+Whatever the network says, the answer explains the syndrome: what its corrections flip is worked out
+exactly, and matching explains the rest. A good network leaves little to match, a bad one costs
+accuracy. Like every decoder of this kind it may also cost the code's distance: see
+`qdec.match.gate`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdec.bits import Bytes
+from qdec.codes import Code
+from qdec.errors import GeometryError, ModelError
+from qdec.match.tier import Answers, CompiledWindow, Tier
+from qdec.neural.engine import CompiledNetwork
+from qdec.neural.ising.model import IsingModel
+from qdec.neural.ising.placement import place
+from qdec.neural.ising.shots import decide
+from qdec.neural.ising.window import WindowGrid
+from qdec.windows.geometry import Window
+
+log = logging.getLogger("qdec.match")
+
+
+class IsingWindow:
+    """Network, threshold, residual, matching. The network's part of the buffer is provisional."""
+
+    def __init__(
+        self, network: CompiledNetwork, grid: WindowGrid, matching: CompiledWindow
+    ) -> None:
+        """Join the parts, all of the same window.
+
+        Args:
+            network: ``(B, 4, T, D, D)`` → logits of the same shape.
+            grid: the window on Ising's grid.
+            matching: what answers the residual.
+        """
+        self._network = network
+        self._grid = grid
+        self._matching = matching
+        self.notes = matching.notes
+        self._sick = False
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        """See `CompiledWindow.decode`. Windows with logits that are not finite are just matched."""
+        logits = self._network(self._grid.network_input(syndromes))
+        finite = np.isfinite(logits).all(axis=(1, 2, 3, 4))
+        sick: NDArray[np.bool_] = np.asarray(~finite)
+        corrections = decide(logits)
+        tiers = None
+        if sick.any():
+            corrections[sick] = False
+            tiers = np.where(sick, Tier.MATCHING, Tier.ISING).astype(np.uint8)
+            if not self._sick:
+                log.error("the network's output is not finite: such windows are only matched")
+                self._sick = True
+        residual, committed = self._grid.apply(syndromes, corrections)
+        answers = self._matching.decode(residual)
+        return Answers(answers.bits ^ committed, answers.feasible, tiers=tiers)
+
+
+def ising_window(
+    code: Code,
+    window: Window,
+    model: IsingModel | None,
+    matching: CompiledWindow,
+) -> IsingWindow:
+    """Put a network in front of a window's matching.
+
+    Raises:
+        ModelError: there is no model, or the code is not one for it.
+        GeometryError: the network looks further ahead than the window's buffer.
+    """
+    if model is None:
+        raise ModelError("the ising tier needs a model: name one that `qdec model list` shows")
+    halo, buffer = model.architecture.halo, window.end - window.start - window.commit
+    if not window.closes and buffer < halo:
+        raise GeometryError(
+            f"the network looks {halo} rounds ahead, and the windows' buffer has {buffer}: make "
+            f"W - C at least {halo}"
+        )
+    grid = WindowGrid(place(code, model.basis), code.spacetime, window, past=halo)
+    return IsingWindow(model.network, grid, matching)

@@ -1,0 +1,1 @@
+"""NVIDIA Ising Decoding's conventions: its grid, tensors, networks and published weights."""
