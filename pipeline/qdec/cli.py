@@ -31,6 +31,13 @@ RoundMap = Annotated[
     Path | None,
     typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
 ]
+NoiseModel = Annotated[
+    str,
+    typer.Option(
+        help="What fails how often at --noise p: uniform (everything with p), or si1000 "
+        "(superconducting-inspired: measurements 5p, resets 2p, waiting for them 2p)."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -110,7 +117,8 @@ def qpu(
         bool, typer.Option(help="The service has this stream in its configuration.")
     ] = False,
     distance: Annotated[int, typer.Option("--distance", "-d", help="Code distance.")] = 5,
-    noise: Annotated[float, typer.Option("--noise", "-p", help="Uniform circuit noise.")] = 0.003,
+    noise: Annotated[float, typer.Option("--noise", "-p", help="Circuit noise.")] = 0.003,
+    noise_model: NoiseModel = "uniform",
     task: Annotated[
         str, typer.Option(help="Experiment, as Stim names it.")
     ] = "surface_code:rotated_memory_z",
@@ -171,6 +179,7 @@ def qpu(
         task=task,
         distance=distance,
         noise=noise,
+        noise_model=noise_model,
         rounds=rounds,
         circuit=circuit,
         round_map=round_map,
@@ -424,6 +433,53 @@ def model_import(
 
 
 @app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A TOML file, or the name of a shipped recipe: accuracy, speed.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; what is in it already is gone on with."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the recipe's; more goes on with a run.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after that long.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    shots: Annotated[
+        int, typer.Option(min=0, help="Shots of the early looks at error rates; 0: none.")
+    ] = 2000,
+) -> None:
+    """Train a network of a soft tier.
+
+    Every run leaves a checkpoint, a curve (JSON lines and an image) and a model file. The same
+    command goes on with it, exactly, also on another machine: copy the folder there. What a step
+    trains on depends only on the recipe and the step's number.
+
+    Needs PyTorch: pip install 'qdec\\[train]'. Exit status: 0 when all steps are made, 130 when
+    stopped before (Ctrl-C, --minutes), with a checkpoint.
+    """
+    from qdec_tools.training.command import run
+
+    raise typer.Exit(
+        run(
+            recipe,
+            out=out or Path("runs") / Path(recipe).stem,
+            device=_one_of("--device", device, ("auto", "cpu", "cuda")),
+            precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
+            threads=threads,
+            steps=steps,
+            minutes=minutes,
+            every=every,
+            shots=shots,
+        )
+    )
+
+
+@app.command()
 def ler(
     distances: Annotated[
         str, typer.Option("--distances", "-d", help="Of the rotated surface code: 3,5,7.")
@@ -432,7 +488,7 @@ def ler(
         str, typer.Option("--rounds", "-r", help="Per shot: d, 2d, 20, or several.")
     ] = "d",
     noise: Annotated[str, typer.Option("--noise", "-p", help="Strengths: 0.003,0.006.")] = "0.003",
-    noise_model: Annotated[str, typer.Option(help="What --noise is the strength of.")] = "uniform",
+    noise_model: NoiseModel = "uniform",
     basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
@@ -553,6 +609,12 @@ def main() -> None:
         _fail(error, EXIT_USAGE)
     except QdecError as error:
         _fail(error, EXIT_USAGE)
+
+
+def _one_of(option: str, value: str, words: tuple[str, ...]) -> str:
+    if value not in words:
+        raise typer.BadParameter(f"{option} is one of {', '.join(words)}, not '{value}'")
+    return value
 
 
 def _fail(error: Exception, status: int) -> None:

@@ -21,7 +21,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -30,6 +30,7 @@ from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
 from qdec.match import Tier
 from qdec.match.escalate import Switching
+from qdec.neural.store import SUFFIX
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
@@ -63,6 +64,7 @@ class StreamDefaults(_Frozen):
 
     Attributes:
         tier: way to answer windows; ``auto`` is decided before lanes start.
+        model: of a tier that needs one: its name in `qdec model list`, or the path of its file.
         windows: ``auto``, ``whole`` or ``W,C``.
         deadline_us: from a window's last byte in the lane to its commit.
         ring_rounds: rounds a stream may have in flight; raised to two windows where needed.
@@ -74,6 +76,7 @@ class StreamDefaults(_Frozen):
     """
 
     tier: str = "matching"
+    model: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     windows: str = "auto"
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     ring_rounds: Annotated[int, Field(ge=2, le=1 << 22)] = 16384
@@ -94,6 +97,8 @@ class StreamDefaults(_Frozen):
     def _escalate(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for label in value:
             _checked(label, lambda label=label: Tier.from_label(label))
+            if Tier.from_label(label).needs_model:
+                raise ValueError(f"{label} cannot be asked next: make it the stream's tier")
         return value
 
     @property
@@ -114,6 +119,9 @@ def _checked(value: str, check: Any) -> str:
     except QdecError as error:
         raise ValueError(str(error)) from None
     return value
+
+
+_Settings = TypeVar("_Settings", bound=StreamDefaults)
 
 
 class StreamConfig(StreamDefaults):
@@ -182,6 +190,7 @@ class ServiceSection(_Frozen):
 
     Attributes:
         state_dir: holds the key that authenticates cursors.
+        models_dir: where imported models are looked up by name before the default folder.
         plain_tcp: allow TCP beyond loopback, unencrypted and unauthenticated.
         spare_lanes: warm processes ready to take a dead lane's place.
         drain_s: longest time to answer what was accepted before exiting.
@@ -197,6 +206,7 @@ class ServiceSection(_Frozen):
     """
 
     state_dir: _File = Field(default_factory=default_state_dir)
+    models_dir: _File | None = None
     plain_tcp: bool = False
     spare_lanes: Annotated[int, Field(ge=0, le=4)] = 1
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -271,16 +281,30 @@ def parse_config(text: str, *, path: Path) -> Config:
             line=_line_of(text, first["loc"]),
         ) from None
     _cross_check(config, text, path)
-    streams = tuple(_at_home(stream, path.parent) for stream in config.stream)
-    return config.model_copy(update={"stream": streams})
+    models = config.service.models_dir
+    streams = tuple(_at_home(stream, path.parent, models) for stream in config.stream)
+    defaults = _with_model(config.defaults, path.parent, models)
+    return config.model_copy(update={"stream": streams, "defaults": defaults})
 
 
-def _at_home(stream: StreamConfig, folder: Path) -> StreamConfig:
+def _at_home(stream: StreamConfig, folder: Path, models: Path | None) -> StreamConfig:
     """The stream with its files' paths made absolute."""
     files = {"code": stream.code, "map": stream.map}
-    return stream.model_copy(
+    return _with_model(stream, folder, models).model_copy(
         update={key: (folder / file).resolve() for key, file in files.items() if file is not None}
     )
+
+
+def _with_model(settings: _Settings, folder: Path, models: Path | None) -> _Settings:
+    """The same with the path of its model made absolute, if it is one or becomes one."""
+    model = settings.model
+    if model is None:
+        return settings
+    if "/" in model or model.endswith(SUFFIX):
+        model = str((folder / model).resolve())
+    elif models is not None and (kept := folder / models / f"{model}{SUFFIX}").is_file():
+        model = str(kept.resolve())
+    return settings.model_copy(update={"model": model})
 
 
 def stream_error(message: str, path: Path, index: int) -> ConfigError:
@@ -392,6 +416,15 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 "stream",
                 i,
                 "lanes",
+            )
+        needs_model = stream.tier != AUTO and Tier.from_label(stream.tier).needs_model
+        if needs_model and stream.model is None:
+            fail(
+                f"stream '{stream.name}': tier = \"{stream.tier}\" needs a model: write model = "
+                '"NAME", with a name that `qdec model list` shows',
+                "stream",
+                i,
+                "tier",
             )
         wish = parse_geometry(stream.windows)
         if stream.lanes and wish != "auto" and wish.most:

@@ -12,6 +12,7 @@
     ├── DataError            recorded data does not fit its code
     ├── ModelError           a network, or the file it came from, cannot be used
     │   └── EngineError      ... because the engine cannot compile it, or failed while it ran
+    ├── FeedError            a process that makes training data failed or died
     ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
     ├── Refused              the service answered with an error message (client side)
@@ -119,6 +120,10 @@ class EngineError(ModelError):
     """The inference engine cannot compile a network on this machine, or failed while running it."""
 
     wire = WireCode.INTERNAL
+
+
+class FeedError(QdecError):
+    """A process that makes training data failed or died; the run can go on from its checkpoint."""
 
 
 class ArenaError(QdecError):

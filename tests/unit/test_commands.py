@@ -84,3 +84,17 @@ def test_a_round_without_measurements_is_told_as_such(qdec: Run, tmp_path: Path)
     _, printed, _ = qdec("layout", path, "--raw")
     assert "no measurement" in printed
     assert "rec[2]" not in printed
+
+
+@pytest.mark.parametrize("command", [("qpu", "-d", 3), ("ler", "-d", 3)])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--noise-model", "willow", "-p", 0.01), "willow"),
+        (("--noise-model", "si1000", "-p", 0.2), "measure_flip = 1.0"),
+    ],
+)
+def test_noise_that_there_is_not_is_refused_before_anything_runs(
+    qdec: Run, command: tuple[object, ...], options: tuple[object, ...], says: str
+) -> None:
+    assert says in one_line(qdec(*command, *options))

@@ -190,6 +190,18 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
         24,
         ("patch1", 'tier = "matching"'),
     ),
+    "a tier without its model": (
+        'tier = "matching"',
+        'tier = "ising"',
+        25,
+        ("patch1", "needs a model", "qdec model list"),
+    ),
+    "a model that is no name": (
+        'tier = "matching"',
+        'tier = "ising"\nmodel = 3',
+        26,
+        ("model", "text, in quotes"),
+    ),
     "no such map": (
         'code = "d3.stim"\nlane',
         'map = "no"\ncode = "d3.stim"\nlane',
@@ -250,6 +262,23 @@ def test_keys_may_be_quoted_spaced_and_commented(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, path=path)
     assert caught.value.line == 27
+
+
+def test_models_lie_beside_the_configuration_or_in_their_folder(path: Path) -> None:
+    (path.parent / "kept").mkdir()
+    (path.parent / "kept" / "mine.safetensors").touch()
+    text = GOOD.replace("drain_s = 5", 'models_dir = "kept"')
+    for wanted, found in {
+        "mine": str(path.parent / "kept" / "mine.safetensors"),
+        "theirs": "theirs",
+        "here.safetensors": str(path.parent / "here.safetensors"),
+        "/elsewhere/m": "/elsewhere/m",
+    }.items():
+        config = parse_config(
+            text.replace('tier = "matching"', f'tier = "ising"\nmodel = "{wanted}"'), path=path
+        )
+        assert config.stream[1].model == found
+        assert config.stream[0].model is None
 
 
 def test_a_round_map_lies_beside_the_configuration(path: Path) -> None:

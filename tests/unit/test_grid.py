@@ -31,7 +31,9 @@ def laid_out(
 
 
 @pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize(("d", "rounds"), [(3, 3), (3, 9), (4, 4), (5, 2), (7, 5), (13, 3), (31, 2)])
+@pytest.mark.parametrize(
+    ("d", "rounds"), [(3, 3), (3, 9), (4, 4), (5, 2), (7, 5), (13, 3), (31, 2)]
+)
 def test_every_detector_has_a_cell_and_every_edge_a_place(basis: str, d: int, rounds: int) -> None:
     code = Code.from_circuit(memory(d, rounds, 0.005, basis))
     problem, edges, grid = laid_out(code, 0, code.spacetime.rounds, open_end=False)
@@ -79,9 +81,7 @@ def test_where_the_coordinates_begin_and_what_they_measure_does_not_matter(scale
             moved.append("DETECTOR", item.targets_copy(), args)
         else:
             moved.append(item)
-    one, two = (
-        laid_out(Code.from_circuit(c), 0, 5, open_end=False)[2] for c in (circuit, moved)
-    )
+    one, two = (laid_out(Code.from_circuit(c), 0, 5, open_end=False)[2] for c in (circuit, moved))
     np.testing.assert_array_equal(one.node_at, two.node_at)
     np.testing.assert_array_equal(one.place, two.place)
 
@@ -107,12 +107,10 @@ def test_squares_of_one_parity_hold_one_kind_of_detector() -> None:
     assert {sum(SQUARES[s]) % 2 for s in square.tolist()} == {0}
 
 
-@pytest.mark.parametrize(
-    "task", ["surface_code:unrotated_memory_z", "repetition_code:memory"]
-)
+@pytest.mark.parametrize("task", ["surface_code:unrotated_memory_z", "repetition_code:memory"])
 def test_codes_that_the_network_does_not_know_are_refused(task: str) -> None:
     code = Code.from_circuit(memory(5, 4, 0.003, task))
-    with pytest.raises(CodeError, match="no edges of a kind|coordinates"):
+    with pytest.raises(CodeError, match=r"no edges of a kind|coordinates"):
         Lattice(code, ROTATED)
 
 

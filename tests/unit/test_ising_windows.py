@@ -91,7 +91,7 @@ def answered(
         known = network(grid.network_input(syndromes)) >= 0
         residuals.append(grid.apply(syndromes, known)[0].reshape(batch, rounds, width))
         assert answers.feasible.all()
-        assert answers.fallback is None
+        assert answers.tiers is None
         frames ^= answers.bits[:, :frame_bytes]
         if window.closes:
             assert not answers.bits[:, frame_bytes:].any()
@@ -231,8 +231,8 @@ def test_windows_of_a_sick_network_are_matched_and_marked(nonsense: float) -> No
     answers = compile_window(code, Tier.ISING, WHOLE, window, model=model(Sick(2.0))).decode(
         records
     )
-    assert answers.fallback is not None
-    assert answers.fallback.tolist() == [False, True, False]
+    assert answers.tiers is not None
+    assert answers.tiers.tolist() == [Tier.ISING, Tier.MATCHING, Tier.ISING]
     plain = compile_window(code, Tier.MATCHING, WHOLE, window).decode(records)
     np.testing.assert_array_equal(answers.bits[1], plain.bits[1])
     # The other two got all corrections at once.

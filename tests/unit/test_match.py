@@ -30,7 +30,7 @@ from helpers.windowed import decode_windowed
 from qdec.bits import Bytes, pack, unpack
 from qdec.codes import Code
 from qdec.errors import GeometryError
-from qdec.match import CLASSICAL, Tier, compile_window, graph, matching
+from qdec.match import CLASSICAL, SOFT, Tier, compile_window, graph, matching
 from qdec.match.offline import decode_shots
 from qdec.windows import WHOLE, Geometry, Window
 from qdec.windows.cut import Erasure, Problem, answer_bytes, cut, merge_parallel
@@ -609,8 +609,9 @@ def test_knowing_what_was_lost_beats_ignoring_it(tier: Tier, windowed: bool) -> 
 
 
 def test_tiers_have_names() -> None:
-    assert {t.label: int(t) for t in Tier} == {"matching": 1, "correlated": 2, "ising": 5}
-    assert [t for t in Tier if not t.needs_model] == list(CLASSICAL)
+    numbers = {"matching": 1, "correlated": 2, "speed": 3, "accuracy": 4, "ising": 5}
+    assert {t.label: int(t) for t in Tier} == numbers
+    assert [t for t in Tier if not t.needs_model] == [*CLASSICAL, *SOFT]
     assert all(Tier.from_label(t.label) is t for t in Tier)
     with pytest.raises(GeometryError, match="the tiers are matching, correlated"):
         Tier.from_label("neural")

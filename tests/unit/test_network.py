@@ -106,9 +106,7 @@ def test_a_window_with_a_halo_says_what_the_whole_shot_does() -> None:
         ("head.bias", np.full(28, np.nan, dtype=np.float32), "finite"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(
-    name: str, value: Floats | None, words: str
-) -> None:
+def test_weights_that_do_not_fit_are_refused(name: str, value: Floats | None, words: str) -> None:
     weights = dict(random_network().weights)
     if value is None:
         del weights[name]

@@ -13,9 +13,10 @@ from qdec.neural.grid import ROTATED, Lattice
 from qdec.windows.cut import cut, merge_parallel
 from qdec.windows.geometry import Window
 from qdec_tools.circuits import memory
+from qdec_tools.noise import NoiseModel, si1000, uniform
 from qdec_tools.training.command import RECIPES, find_recipe
-from qdec_tools.training.data import Data, make_kind
-from qdec_tools.training.recipe import read_recipe
+from qdec_tools.training.data import Data, FedData, make_kind
+from qdec_tools.training.recipe import Mix, Recipe, read_recipe
 from qdec_tools.training.sampler import Sampler
 
 CHANNELS = ROTATED.channels
@@ -80,7 +81,7 @@ def make_kind_sampler(code: Code) -> tuple[np.ndarray, object]:
 @pytest.mark.parametrize("kind", ["whole", "first", "middle", "last"])
 def test_every_kind_of_window_has_the_rounds_asked_for(kind: str) -> None:
     arch = read_recipe(find_recipe("accuracy")).network.architecture
-    made = make_kind(arch, 3, "x", kind, 6, 0.01)
+    made = make_kind(arch, 3, "x", kind, 6, uniform(0.01))
     events, labels = made.sampler.sample(50, np.random.default_rng(0))
     assert events.shape == (50, 4, 6, 2, 2)
     assert labels.shape == (50, CHANNELS, 6, 2, 2)
@@ -98,6 +99,47 @@ def test_a_step_always_sees_the_same_data() -> None:
         np.testing.assert_array_equal(a.events, b.events)
         np.testing.assert_array_equal(a.labels, b.labels)
     assert not np.array_equal(one.batch(3).events, one.batch(3, stream=1).events)
+
+
+def test_steps_see_the_same_data_when_other_processes_draw_it() -> None:
+    mixes = [
+        {"distance": 3, "kind": kind, "rounds": (3, 5), "noise": (0.01,)}
+        for kind in ("whole", "middle")
+    ]
+    sizes = {"width": 8, "inner": 8, "blocks": 1}
+    recipe = Recipe.model_validate(
+        {"name": "t", "tier": "speed", "steps": 9, "cells": 500, "network": sizes, "data": mixes}
+    )
+    arch = recipe.network.architecture
+    alone, fed = Data(recipe, arch), FedData(recipe, arch, workers=1)
+    try:
+        for step, stream in ((5, 0), (6, 0), (2, 1), (7, 0), (3, 0)):  # 3: back at a checkpoint
+            a, b = alone.batch(step, stream), fed.batch(step, stream)
+            np.testing.assert_array_equal(a.events, b.events)
+            np.testing.assert_array_equal(a.labels, b.labels)
+            np.testing.assert_array_equal(a.kind.static, b.kind.static)
+            np.testing.assert_array_equal(a.kind.prior, b.kind.prior)
+    finally:
+        fed.close()
+
+
+def test_the_noise_of_a_recipe_is_a_model_by_name_or_ones_own() -> None:
+    mix = {"distance": 3, "rounds": (4,), "noise": (0.003, 0.006)}
+    assert Mix.model_validate(mix).noise_model(0.003) == uniform(0.003)
+    assert Mix.model_validate(mix | {"model": "si1000"}).noise_model(0.003) == si1000(0.003)
+    own = Mix.model_validate(mix | {"channels": {"measure_flip": 0.5, "idle": 0.1}})
+    assert own.noise_model(0.003).model_dump() == pytest.approx(
+        NoiseModel(measure_flip=0.003, idle=0.0006).model_dump()
+    )
+
+
+@pytest.mark.parametrize("basis", ["x", "z"])
+@pytest.mark.parametrize("kind", ["whole", "first", "middle", "last"])
+def test_other_noise_has_the_same_classes_of_edges(kind: str, basis: str) -> None:
+    arch = read_recipe(find_recipe("accuracy")).network.architecture
+    usual = make_kind(arch, 5, basis, kind, 6, uniform(0.001))
+    made = make_kind(arch, 5, basis, kind, 6, si1000(0.001))
+    np.testing.assert_array_equal(made.exists, usual.exists)
 
 
 def test_shipped_recipes_are_sound() -> None:
@@ -118,6 +160,10 @@ def test_shipped_recipes_are_sound() -> None:
         (("width = 128", "width = 4"), "network.width"),
         (("noise = [0.003", "noise = [0.7"), "noise"),
         (("rounds = [6]", "rounds = []"), "rounds"),
+        (("share = 5", 'model = "willow"'), "data.0.model"),
+        (("share = 5", 'model = "si1000"\nchannels = {idle = 0.1}'), "keep one"),
+        (("share = 5", "channels = {idel = 0.1}"), "data.0.channels.idel"),
+        (("share = 5", "channels = {}"), "cannot be scaled"),
         (('name = "accuracy"', 'name = "../x"'), "name"),
         (("[network]", "[network"), "recipe.toml"),
         (("seed = 1", "cells = 100"), "cells"),

@@ -18,7 +18,8 @@ from qdec.client import CodeText
 from qdec.codes import Code
 from qdec.codes.code import code_kind, read_code_text, read_round_map
 from qdec.errors import CodeError, DataError
-from qdec_tools.circuits import memory
+from qdec_tools.circuits import experiment
+from qdec_tools.noise import named_noise
 from qdec_tools.qpu import Qpu, Report
 from qdec_tools.recording import Recording, Sources, open_recording
 from qdec_tools.service import open_patiently
@@ -41,7 +42,7 @@ class Plan:
         stream: name to open.
         configured: the service knows the stream; no code is sent along.
         task: Stim's name of a generated circuit, if no file is given.
-        distance, noise: of the generated circuit.
+        distance, noise, noise_model: of the generated circuit.
         rounds: rounds per shot of a generated circuit; 0 for endless.
         circuit: a circuit or DEM file instead of a generated circuit.
         round_map: a file with the round of each detector, for a file without time coordinates.
@@ -59,6 +60,7 @@ class Plan:
     task: str
     distance: int
     noise: float
+    noise_model: str
     rounds: int
     circuit: Path | None
     round_map: Path | None
@@ -143,7 +145,8 @@ def _code_text(plan: Plan) -> CodeText:
         return CodeText(code_kind(plan.circuit), read_code_text(plan.circuit), rounds)
     if plan.round_map is not None:
         raise DataError("--map goes with --circuit: generated experiments know their rounds")
-    circuit = memory(plan.distance, plan.rounds or _TEMPLATE_ROUNDS, plan.noise, plan.task)
+    noise = named_noise(plan.noise_model, plan.noise)
+    circuit = experiment(plan.distance, plan.rounds or _TEMPLATE_ROUNDS, noise, plan.task)
     return CodeText("circuit", str(circuit))
 
 

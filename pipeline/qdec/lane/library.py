@@ -24,6 +24,8 @@ from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.gate import GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
+from qdec.neural.ising.model import IsingModel, compile_model, stored_weights
+from qdec.neural.store import load_model
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 
 _KEPT_CODES = 64
@@ -40,7 +42,7 @@ _WARM_GATE_S = 10.0
 _EFFORT = 0.2
 _WARM_EFFORT = 1.0
 
-_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, Switching]
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None, Switching]
 
 
 class Library:
@@ -50,7 +52,8 @@ class Library:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier, Switching], str] = {}
+        self._fenced: dict[tuple[bytes, Tier, str | None, Switching], str] = {}
+        self._models: dict[str, IsingModel] = {}
 
     def code(
         self,
@@ -96,27 +99,48 @@ class Library:
         geometry: Geometry,
         length: int | None,
         part: Part | None = None,
+        model: str | None = None,
         switching: Switching = NO_SWITCHING,
         *,
         effort: float = _EFFORT,
     ) -> WindowBank:
         """Compiled windows (of one part of the code), warm for shots of `length` rounds.
 
-        `effort` is what a new one may spend on calibrating confidence; see `Assessor`.
+        Args:
+            code: the code.
+            tier: what answers.
+            geometry: the windows' lengths.
+            length: rounds of a shot; None for an endless one.
+            part: the part of the code to answer for.
+            model: name or path of the model of a tier that needs one.
+            switching: what is wanted beyond the tier's bare answers.
+            effort: what a new one may spend on calibrating confidence; see `Assessor`.
 
         Raises:
             GeometryError: a window cannot be compiled.
+            ModelError: the model is missing, damaged, or not for this code.
         """
-        key = (code.digest, code.spacetime.repetition, tier, geometry, part, switching)
+        model = model if tier.needs_model else None
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part, model, switching)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry, part, switching=switching, effort=effort)
+            bank = WindowBank(
+                code, tier, geometry, part, self._model(model), switching, effort=effort
+            )
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
         self._banks.move_to_end(key)
         bank.prepare(length)
         return bank
+
+    def _model(self, name: str | None) -> IsingModel | None:
+        """The model of a name or path, loaded and compiled once."""
+        if name is None:
+            return None
+        if name not in self._models:
+            self._models[name] = compile_model(stored_weights(load_model(name)))
+        return self._models[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
@@ -147,12 +171,13 @@ class Library:
                     geometry,
                     length,
                     part_of(code, stream, part),
+                    stream.model,
                     stream.switching,
                     effort=_WARM_EFFORT,
                 )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, stream.switching, budget_s=_WARM_GATE_S)
+            self.fence(code, tier, stream.model, stream.switching, budget_s=_WARM_GATE_S)
             for bank in banks:
                 make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
@@ -162,6 +187,7 @@ class Library:
         self,
         code: Code,
         tier: Tier,
+        model: str | None = None,
         switching: Switching = NO_SWITCHING,
         *,
         budget_s: float = _GATE_S,
@@ -176,9 +202,14 @@ class Library:
         switching = replace(switching, confidence=False)
         if tier is Tier.MATCHING and not switching:
             return ""
-        key = (code.digest, tier, switching)
+        model = model if tier.needs_model else None
+        key = (code.digest, tier, model, switching)
         if key not in self._fenced:
-            self._fenced[key] = _gate(code, tier, switching, budget_s)
+            decoder = OfflineDecoder(
+                code, tier, WHOLE, model=self._model(model), switching=switching
+            )
+            name = ", then ".join(one.label for one in (tier, *switching.tiers))
+            self._fenced[key] = _gate(code, decoder, name, budget_s)
         return self._fenced[key]
 
 
@@ -200,9 +231,7 @@ def make_decoder(
     return StreamDecoder(bank, length=length, **options)
 
 
-def _gate(code: Code, tier: Tier, switching: Switching, budget_s: float) -> str:
-    decoder = OfflineDecoder(code, tier, WHOLE, switching=switching)
-    name = ", then ".join(one.label for one in (tier, *switching.tiers))
+def _gate(code: Code, decoder: OfflineDecoder, name: str, budget_s: float) -> str:
 
     def tried(weight: int, most: int) -> GateReport:
         return try_faults(code, decoder, weight, name=name, limit=most)

@@ -24,7 +24,7 @@ from qdec.windows import Geometry, choose_geometry, parse_geometry
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
 # nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
 _GUEST_COMPONENTS = 1_500_000
-_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000}
+_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000, Tier.ISING: 130_000}
 _HURRIED = Limits(operations=500_000, targets=1_500_000, detectors=50_000, instructions=100_000)
 
 
@@ -153,11 +153,16 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        switching = wanted.switching
         bank = self._library.bank(
-            code, terms.tier, terms.geometry, terms.shot_rounds, terms.part, switching
+            code,
+            terms.tier,
+            terms.geometry,
+            terms.shot_rounds,
+            terms.part,
+            wanted.model,
+            wanted.switching,
         )
-        fence = self._library.fence(code, terms.tier, switching)
+        fence = self._library.fence(code, terms.tier, wanted.model, wanted.switching)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -227,6 +232,7 @@ class Doorkeeper:
             "raw": body.raw,
             "endless": bool(body.endless),
             "tier": body.tier or defaults.tier,
+            "model": defaults.model,
             "windows": body.windows or defaults.windows,
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,

@@ -1,6 +1,6 @@
 """The decoders that answer a window: one interface, several tiers."""
 
 from qdec.match.compile import compile_window
-from qdec.match.tier import CLASSICAL, Answers, CompiledWindow, Tier
+from qdec.match.tier import CLASSICAL, SOFT, Answers, CompiledWindow, Tier
 
-__all__ = ["CLASSICAL", "Answers", "CompiledWindow", "Tier", "compile_window"]
+__all__ = ["CLASSICAL", "SOFT", "Answers", "CompiledWindow", "Tier", "compile_window"]

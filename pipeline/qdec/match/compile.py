@@ -52,7 +52,9 @@ def compile_window(
         )
     if tier is Tier.ISING:
         matching = compile_window(code, Tier.MATCHING, geometry, window, erasures)
-        return ising_window(code, window, model if isinstance(model, IsingModel) else None, matching)
+        return ising_window(
+            code, window, model if isinstance(model, IsingModel) else None, matching
+        )
     if tier in SOFT:
         # Compiled code that lanes without networks need not load.
         from qdec.match.soft import soft_window

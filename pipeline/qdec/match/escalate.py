@@ -1,10 +1,11 @@
 """Decoder switching: the windows that a tier is least sure of go to a stronger one.
 
 A fast decoder answers every window and says how sure it is; only where it is not does a slower one
-look at the same syndrome (Toshio, Kishi, Fujisaki, Oshima, Sato, Fujii 2025, "Decoder switching",
-arXiv 2510.25222). The stronger tier is asked where the weaker one all but guesses, so what it gives
-away elsewhere does not count: correlated matching, which fails on some pairs of faults at d = 5, is
-not asked about them as long as the threshold is passed by the gap that one more fault makes.
+look at the same syndrome ("Decoder switching", arXiv 2510.25222). The stronger tier is asked where
+the weaker one all but guesses, so what it gives away elsewhere does not count. Correlated matching
+fails on some single faults at d = 3; matching is sure of those by the weight of one fault more, and
+that grows as noise falls, so below some noise they never go up. The gate says whether a stream is
+there (`qdec gate`; `qdec.lane.library.Library.fence` tries the ladder, not its tiers).
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class EscalatingWindow:
         answers, signals = first.window.decode_signalled(syndromes)
         bits, feasible = answers.bits, answers.feasible
         confidence = first.calibration.apply(signals)
-        tiers = np.full(len(syndromes), first.tier, dtype=np.uint8)
+        tiers = _answered(answers, first.tier)
         before = first.window
         for rung in others:
             rows = np.flatnonzero(~(confidence >= self._below))  # NaN is not sure enough
@@ -76,12 +77,21 @@ class EscalatingWindow:
             else:
                 more, signal = rung.window.decode_signalled(syndromes[rows])
                 signals[rows] = signal
+            if before is first.window:
+                bits = bits.copy()  # they may be the decoder's own
             bits[rows] = more.bits
             if not more.feasible.all() or not feasible[rows].all():
                 feasible = feasible.copy()
                 feasible[rows] = more.feasible
             confidence[rows] = rung.calibration.apply(signal)
-            tiers[rows] = rung.tier
+            tiers[rows] = _answered(more, rung.tier)
             before = rung.window
         confidence[~feasible] = np.nan
         return Answers(bits, feasible, confidence, tiers)
+
+
+def _answered(answers: Answers, tier: Tier) -> Bytes:
+    """``(B,)`` uint8: who answered, which need not be who was asked."""
+    if answers.tiers is not None:
+        return answers.tiers.copy()
+    return np.full(len(answers.bits), tier, dtype=np.uint8)

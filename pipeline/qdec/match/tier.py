@@ -24,7 +24,7 @@ class Tier(IntEnum):
 
     @property
     def needs_model(self) -> bool:
-        """Whether it answers nothing without a network that was loaded for it."""
+        """Whether it answers nothing without a network that somebody named."""
         return self is Tier.ISING
 
     @property

@@ -18,6 +18,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from qdec.codes import Code
 from qdec.codes.mechanisms import combine_probabilities
@@ -33,6 +34,8 @@ BOUNDARY = (0, 0, 0)  # the offset that stands for the boundary
 Offset = tuple[int, int, int]
 # A network's grid may have so many cells at most (d = 63 with 126 rounds).
 MAX_CELLS = 1 << 17
+# Neighbours of a point among which the lattice's two shortest steps are looked for.
+_NEAR = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +234,8 @@ def _points(code: Code) -> Floats:
 def _on_integers(points: Floats) -> Ints:
     """Points in units of the two shortest steps between them, from (0, 0) on."""
     unique = np.unique(points, axis=0)
-    steps = (unique[:, None] - unique[None]).reshape(-1, 2)
+    _, near = cKDTree(unique).query(unique, k=min(_NEAR, len(unique)))
+    steps = (unique[near.reshape(len(unique), -1)] - unique[:, None]).reshape(-1, 2)
     steps = steps[(steps[:, 0] > 0) | ((steps[:, 0] == 0) & (steps[:, 1] > 0))]
     if len(steps) == 0:
         return np.zeros(points.shape, dtype=np.int64)
@@ -245,7 +249,7 @@ def _on_integers(points: Floats) -> Ints:
     found = np.round(exact).astype(np.int64)
     if np.abs(exact - found).max() > 1e-6:
         raise CodeError("the detectors do not lie on a lattice, as networks need them to")
-    return found - found.min(axis=0)
+    return np.asarray(found - found.min(axis=0))
 
 
 def _ways_round(at: Ints) -> list[Ints]:

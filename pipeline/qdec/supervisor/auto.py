@@ -122,7 +122,9 @@ def tune(
             geometry,
             window,
             wanted,
-            fence=lambda tier, switching: library.fence(code, tier, switching, budget_s=_FENCE_S),
+            fence=lambda tier, switching: library.fence(
+                code, tier, switching=switching, budget_s=_FENCE_S
+            ),
             budget_s=BUDGET_S,
         )
         if path is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -12,11 +12,10 @@ import stim
 
 from qdec.errors import DataError
 from qdec.windows import parse_geometry
-from qdec_tools.circuits import memory
+from qdec_tools.circuits import experiment
+from qdec_tools.noise import NOISE_MODELS, named_noise
 
 Basis = Literal["x", "z"]
-# Name of a noise model → the circuit of (distance, rounds, p, task).
-NOISE_MODELS: dict[str, Callable[[int, int, float, str], stim.Circuit]] = {"uniform": memory}
 _TASKS: dict[Basis, str] = {
     "x": "surface_code:rotated_memory_x",
     "z": "surface_code:rotated_memory_z",
@@ -37,7 +36,7 @@ class Point:
         noise: strength of the noise model.
         basis: of the memory.
         windows: as `parse_geometry` reads them, in rounds.
-        noise_model: a name of `NOISE_MODELS`.
+        noise_model: a name of `qdec_tools.noise.NOISE_MODELS`.
     """
 
     distance: int
@@ -51,10 +50,10 @@ class Point:
         """The experiment.
 
         Raises:
-            CodeError: Stim cannot generate it.
+            CodeError: Stim cannot generate it, or the model has no such strength.
         """
-        make = NOISE_MODELS[self.noise_model]
-        return make(self.distance, self.rounds, self.noise, _TASKS[self.basis])
+        noise = named_noise(self.noise_model, self.noise)
+        return experiment(self.distance, self.rounds, noise, _TASKS[self.basis])
 
     def __str__(self) -> str:
         """For logs and progress."""
@@ -81,6 +80,7 @@ def parse_points(
 
     Raises:
         DataError: one of them is malformed or out of range.
+        CodeError: the noise model has no such strength.
         GeometryError: the windows are malformed.
     """
     if noise_model not in NOISE_MODELS:
@@ -88,6 +88,8 @@ def parse_points(
         raise DataError(f"--noise-model {noise_model}: the models are {known}")
     ds = sorted({_distance(word) for word in _words(distances, "--distances")})
     ps = [_probability(word) for word in _words(noise, "--noise")]
+    for p in ps:
+        named_noise(noise_model, p)
     bases = [_basis(word) for word in _words(basis, "--basis")]
     lengths = _words(rounds, "--rounds")
     points = [

@@ -211,9 +211,11 @@ def _export(trainer: Any, out: Path, curve: Curve) -> None:
     from qdec_tools.training.export import export
 
     model = out / f"{trainer.recipe.name}.safetensors"
-    export(trainer, model)
+    export(trainer.network(), trainer.recipe, model, windows=trainer.windows)
     console = Console(stderr=True)
     console.print(f"{trainer.step} steps, {trainer.windows:,} windows: {model}")
+    if not curve.points:
+        return
     try:
         curve.draw(out / "curve.svg")
     except ImportError:

@@ -7,17 +7,19 @@ another machine, goes on as if it had not been.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdec.codes import Code
 from qdec.neural.folded import Architecture, prior_planes, static_planes
-from qdec.neural.grid import Lattice
+from qdec.neural.grid import SQUARES, Lattice
 from qdec.windows.cut import cut, merge_parallel
 from qdec.windows.geometry import Window
-from qdec_tools.circuits import memory
+from qdec_tools.circuits import experiment
+from qdec_tools.noise import NoiseModel
+from qdec_tools.training.feed import ALIGN, Feed, block_rng
 from qdec_tools.training.recipe import Mix, Recipe
 from qdec_tools.training.sampler import Sampler
 
@@ -67,27 +69,86 @@ class Data:
 
     def batch(self, step: int, stream: int = 0) -> Batch:
         """Batch number `step`; `stream` 0 is for training, others for checking."""
-        rng = np.random.default_rng([self._recipe.seed, stream, step])
-        mix = self._recipe.data[int(rng.choice(len(self._shares), p=self._shares))]
-        basis = BASES[int(rng.integers(2))]
-        rounds = int(rng.choice(mix.rounds))
-        kind = self._kind(mix, basis, rounds, float(rng.choice(mix.noise)))
+        rng = block_rng(self._recipe.seed, step, stream)
+        kind = self._draw(rng)
         shots = max(1, self._recipe.cells // kind.cells)
         return Batch(kind, *kind.sampler.sample(shots, rng))
 
+    def block(self, number: int) -> tuple[Bytes, Bytes]:
+        """Events and labels of a training batch: what a `Feed` carries."""
+        batch = self.batch(number)
+        return batch.events, batch.labels
+
+    def kind(self, step: int) -> Kind:
+        """The kind of a training batch, without drawing it."""
+        return self._draw(block_rng(self._recipe.seed, step))
+
+    @property
+    def largest_bytes(self) -> int:
+        """Of any block."""
+        sizes = [max(one.rounds) * ((one.distance + 2) // 2) ** 2 for one in self._recipe.data]
+        cells = max(self._recipe.cells, *sizes)
+        return cells * (len(SQUARES) + self._arch.channels) + 2 * ALIGN
+
+    def _draw(self, rng: np.random.Generator) -> Kind:
+        mix = self._recipe.data[int(rng.choice(len(self._shares), p=self._shares))]
+        basis = BASES[int(rng.integers(2))]
+        rounds = int(rng.choice(mix.rounds))
+        return self._kind(mix, basis, rounds, float(rng.choice(mix.noise)))
+
     def _make(self, mix: Mix, basis: str, rounds: int, noise: float) -> Kind:
-        return make_kind(self._arch, mix.distance, basis, mix.kind, rounds, noise)
+        model = mix.noise_model(noise)
+        return make_kind(self._arch, mix.distance, basis, mix.kind, rounds, model)
+
+
+class FedData:
+    """The same batches, with those for training drawn ahead of time by other processes."""
+
+    def __init__(self, recipe: Recipe, arch: Architecture, workers: int) -> None:
+        """Start nothing yet: the workers begin with the first batch that is asked for.
+
+        Args:
+            recipe, arch: as `Data` takes them.
+            workers: processes; with 0 all is drawn where it is asked for.
+        """
+        self._data = Data(recipe, arch)
+        self._make = partial(Data, recipe, arch)
+        self._workers = workers
+        self._feed: Feed | None = None
+        self._next = 0
+
+    def batch(self, step: int, stream: int = 0) -> Batch:
+        """Batch number `step`, valid until the next is asked for; see `Data.batch`.
+
+        Raises:
+            FeedError: a worker failed or died.
+        """
+        if stream or not self._workers:
+            return self._data.batch(step, stream)
+        if self._feed is None or step != self._next:
+            self.close()
+            size = self._data.largest_bytes
+            self._feed = Feed(self._make, workers=self._workers, slot_bytes=size, first=step)
+        events, labels = next(self._feed).arrays
+        self._next = step + 1
+        return Batch(self._data.kind(step), events, labels)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
 
 
 def make_kind(
-    arch: Architecture, distance: int, basis: str, kind: str, rounds: int, noise: float
+    arch: Architecture, distance: int, basis: str, kind: str, rounds: int, noise: NoiseModel
 ) -> Kind:
-    """One kind of window of a rotated surface code under uniform circuit noise."""
+    """One kind of window of a rotated surface code."""
     long = kind != "whole"
     # Long enough that a window in the middle sees neither end.
     circuit_rounds = rounds + 8 if long else rounds - 1
     task = f"surface_code:rotated_memory_{basis}"
-    code = Code.from_circuit(memory(distance, circuit_rounds, noise, task))
+    code = Code.from_circuit(experiment(distance, circuit_rounds, noise, task))
     total = code.spacetime.rounds
     start = {"whole": 0, "first": 0, "middle": 4, "last": total - rounds}[kind]
     window = Window(start, start + rounds, rounds - code.spacetime.span, total)

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qdec.errors import ConfigError
+from qdec.errors import ConfigError, QdecError
 from qdec.neural.folded import Architecture
 from qdec.neural.grid import ROTATED
+from qdec_tools.noise import NoiseModel, named_noise
 
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(gt=0, lt=0.5)]
@@ -41,7 +42,10 @@ class Mix(_Strict):
         kind: ``whole`` shots, or windows of a longer one: its ``first``, one from its ``middle``
             (open at both ends), its ``last``.
         rounds: rounds of detectors, one of these at random.
-        noise: probability of each fault, one of these at random.
+        noise: p of the noise model, one of these at random.
+        model: of the noise; what p means to it is said there.
+        channels: a model of your own instead: a table of `qdec_tools.noise.NoiseModel`, scaled so
+            that its most frequent channel has p.
         share: of the computing time, relative to the others.
     """
 
@@ -49,7 +53,24 @@ class Mix(_Strict):
     kind: Literal["whole", "first", "middle", "last"] = "whole"
     rounds: Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1)]
     noise: Annotated[tuple[Probability, ...], Field(min_length=1)]
+    model: Literal["uniform", "si1000"] = "uniform"
+    channels: NoiseModel | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _is_noise(self) -> Mix:
+        if self.channels is not None and "model" in self.model_fields_set:
+            raise ValueError("model and channels both say what the noise is: keep one")
+        try:
+            for p in self.noise:
+                self.noise_model(p)
+        except QdecError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def noise_model(self, p: float) -> NoiseModel:
+        """The noise at one of its strengths."""
+        return named_noise(self.model, p) if self.channels is None else self.channels.scaled_to(p)
 
 
 class Recipe(_Strict):

@@ -98,7 +98,7 @@ class Sampler:
         return events, labels
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True)
 def _draw(
     p: NDArray[np.float64],
     group_ptr: Ints,

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import softplus
 
 from qdec.errors import ConfigError
+from qdec.neural.network import Network
 from qdec_tools.training.data import Batch, Data
 from qdec_tools.training.muon import Muon
 from qdec_tools.training.network import FoldedNet
@@ -123,6 +124,11 @@ class Trainer:
             kept = parameter.detach().clone()
             parameter.copy_(self.average[name])
             self.average[name] = kept
+
+    def network(self) -> Network:
+        """The averaged weights, as the service uses them."""
+        weights = {name: p.detach().cpu().numpy().copy() for name, p in self.average.items()}
+        return Network(self.recipe.network.architecture, weights)
 
     # -- checkpoints ---------------------------------------------------------------------------
 

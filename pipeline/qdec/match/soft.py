@@ -1,0 +1,131 @@
+"""A window answered by a network's opinion of every edge, matched exactly.
+
+The network says how likely each edge is, given the whole syndrome, X and Z together. Minus the
+log-odds are the edges' weights, for this window alone, and the answer is the lightest explanation
+of the syndrome under them. Whatever the network says, the answer explains the syndrome.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import numpy as np
+
+from qdec.bits import Bytes, unpack
+from qdec.codes import Code
+from qdec.match.edge_odds import EdgeOdds, Floats
+from qdec.match.matching import MatchingWindow
+from qdec.match.sparse import SparseMatcher
+from qdec.match.tier import Answers, CompiledWindow, Tier
+from qdec.neural.engine import CompiledNetwork
+from qdec.neural.folded_model import FoldedModel
+from qdec.neural.grid import EdgeClasses, Lattice, WindowGrid
+from qdec.windows.cut import Erasure, cut, merge_parallel
+from qdec.windows.geometry import Window
+
+log = logging.getLogger("qdec.match")
+
+# Windows that go through the network at once: beyond, its planes leave the caches.
+_AT_ONCE = 64
+
+
+class SoftWindow:
+    """Network, edge weights, sparse matching. Not for two threads at once."""
+
+    def __init__(
+        self,
+        tier: Tier,
+        network: CompiledNetwork,
+        grid: WindowGrid,
+        matcher: SparseMatcher,
+        fallback: CompiledWindow,
+    ) -> None:
+        """Join the parts, all of the same window.
+
+        Args:
+            tier: what it is called.
+            network: ``(B, 4, T, H, W)`` events → ``(B, channels, T, H, W)``.
+            grid: where the window's nodes and edges are.
+            matcher: of the window's edges, in the grid's order.
+            fallback: answers where the network's output is not finite.
+        """
+        self._tier = tier
+        self._network = network
+        self._odds = EdgeOdds(grid)
+        self._matcher = matcher
+        self._fallback = fallback
+        self._nodes = np.flatnonzero(grid.node_at >= 0)
+        self._cells = grid.node_at[self._nodes]
+        self._num_nodes = len(grid.node_at)
+        self._shape = grid.shape
+        self._sick = False
+        self.notes = fallback.notes
+
+    def log_odds(self, syndromes: Bytes) -> Floats:
+        """``(B, E)`` float32: the network's opinion of every edge."""
+        events = np.zeros((len(syndromes), 4 * int(np.prod(self._shape))), dtype=np.float32)
+        events[:, self._cells] = unpack(syndromes, self._num_nodes)[:, self._nodes]
+        return self._odds(self._network(events.reshape(-1, 4, *self._shape)))
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        """See `CompiledWindow.decode`. What the network cannot judge, `fallback` answers."""
+        if not len(syndromes):
+            return self._fallback.decode(syndromes)
+        odds = np.concatenate(
+            [self.log_odds(syndromes[i : i + _AT_ONCE]) for i in range(0, len(syndromes), _AT_ONCE)]
+        )
+        found = self._matcher.decode(odds, syndromes)
+        sick = found.sick
+        if not sick.any():
+            return Answers(found.bits, found.feasible)
+        if not self._sick:
+            log.error("the network's output is not finite: such windows are only matched")
+            self._sick = True
+        others = self._fallback.decode(syndromes[sick])
+        bits, feasible = found.bits.copy(), found.feasible.copy()
+        bits[sick], feasible[sick] = others.bits, others.feasible
+        tiers = np.where(sick, Tier.MATCHING, self._tier).astype(np.uint8)
+        return Answers(bits, feasible, tiers=tiers)
+
+
+class MatchedInstead:
+    """What plain matching answers where a tier cannot, and says so."""
+
+    def __init__(self, matching: CompiledWindow) -> None:
+        """Wrap the window's plain matching."""
+        self._matching = matching
+        self.notes = matching.notes
+
+    def decode(self, syndromes: Bytes) -> Answers:
+        """See `CompiledWindow.decode`."""
+        answers = self._matching.decode(syndromes)
+        tiers = np.full(len(syndromes), Tier.MATCHING, dtype=np.uint8)
+        return Answers(answers.bits, answers.feasible, answers.confidence, tiers)
+
+
+def soft_window(
+    code: Code, tier: Tier, window: Window, model: FoldedModel, erasures: tuple[Erasure, ...] = ()
+) -> CompiledWindow:
+    """Put a network and sparse matching together for a window.
+
+    A window with lost bits is matched plainly: networks have not learned what is missing.
+
+    Raises:
+        CodeError: the network does not suit the code.
+        GeometryError: the window is too large for it, or its buffer too short.
+        EngineError: the engine cannot run it.
+    """
+    problem = cut(code.spacetime, window, erasures)
+    matching = MatchingWindow(problem)
+    if erasures:
+        return MatchedInstead(matching)
+    grid = _lattice(code, model.network.arch.classes).grid(window, problem, merge_parallel(problem))
+    return SoftWindow(
+        tier, model.compile(grid), grid, SparseMatcher.from_problem(problem), matching
+    )
+
+
+@lru_cache(maxsize=16)
+def _lattice(code: Code, classes: EdgeClasses) -> Lattice:
+    return Lattice(code, classes)

@@ -1,0 +1,202 @@
+"""Soft decoding: whatever the network says, the answer explains the syndrome, and weighs least."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymatching
+import pytest
+from numpy.typing import NDArray
+
+from qdec.bits import Bytes, unpack
+from qdec.codes import Code
+from qdec.codes.parts import split
+from qdec.errors import CodeError, GeometryError
+from qdec.match import SOFT, Tier, compile_window
+from qdec.match.matching import MatchingWindow
+from qdec.match.offline import OfflineDecoder
+from qdec.match.soft import SoftWindow
+from qdec.match.sparse import SparseMatcher
+from qdec.neural.folded import Architecture
+from qdec.neural.folded_model import FoldedModel
+from qdec.neural.grid import ROTATED, Lattice, WindowGrid
+from qdec.neural.network import Network, shapes
+from qdec.windows.cut import Erasure, Problem, cut, merge_parallel
+from qdec.windows.geometry import WHOLE, Geometry, Window
+from qdec_tools.circuits import memory
+from qdec_tools.training.sampler import Sampler
+
+ARCH = Architecture(ROTATED, width=8, inner=8, blocks=1)
+BASES = ("surface_code:rotated_memory_z", "surface_code:rotated_memory_x")
+Floats = NDArray[np.float32]
+
+
+def network(scale: float, seed: int = 0) -> Network:
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: (scale * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in shapes(ARCH).items()
+    }
+    return Network(ARCH, weights)
+
+
+def records_of(code: Code, shots: int, seed: int) -> tuple[Bytes, Bytes]:
+    sampler = code.dem.compile_sampler(seed=seed)
+    events, flips, _ = sampler.sample(shots, bit_packed=True)
+    return code.layout.to_records(events), flips
+
+
+class Says:
+    """A network that says what it is told."""
+
+    channels = ((4,), ROTATED.channels)
+
+    def __init__(self, change: Floats) -> None:
+        self.change = change
+
+    def __call__(self, *inputs: Floats) -> Floats:
+        (events,) = inputs
+        assert events.shape[1] == 4
+        return np.broadcast_to(self.change, (len(events), *self.change.shape[1:]))
+
+
+def window_of(code: Code, window: Window) -> tuple[Problem, WindowGrid]:
+    problem = cut(code.spacetime, window)
+    return problem, Lattice(code, ROTATED).grid(window, problem, merge_parallel(problem))
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("geometry", [WHOLE, Geometry(8, 4), Geometry(6, 5)], ids=str)
+def test_a_network_that_changes_nothing_is_plain_matching(basis: str, geometry: Geometry) -> None:
+    code = Code.from_circuit(memory(3, 15, 0.01, basis))
+    records, _ = records_of(code, 2000, 1)
+    model = FoldedModel(network(0.0), precision="fp32")
+    soft, feasible = OfflineDecoder(code, Tier.ACCURACY, geometry, model=model).decode(records)
+    plain, _ = OfflineDecoder(code, Tier.MATCHING, geometry).decode(records)
+    assert feasible.all()
+    # PyMatching rounds weights to integers, so it breaks near ties its own way.
+    assert (soft != plain).any(axis=1).mean() < 0.01
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("window", [Window(0, 6, 6, 6), Window(0, 5, 3, 14), Window(4, 9, 3, 14)])
+def test_an_oracle_leaves_nothing_to_match(basis: str, window: Window) -> None:
+    length = window.length
+    assert length is not None
+    code = Code.from_circuit(memory(5, length - 1, 0.01, basis))
+    problem, grid = window_of(code, window)
+    events, labels = Sampler(problem, grid, ROTATED.channels).sample(40, np.random.default_rng(2))
+    edges = merge_parallel(problem)
+    matcher = SparseMatcher.from_problem(problem)
+    fallback = MatchingWindow(problem)
+    for b in range(40):
+        prior = np.zeros(labels[b].size, dtype=np.float32)
+        prior[grid.places] = grid.prior
+        change = (40.0 * labels[b].astype(np.float32) - 20.0).reshape(1, *labels[b].shape)
+        change -= prior.reshape(change.shape)
+        soft = SoftWindow(Tier.ACCURACY, Says(change), grid, matcher, fallback)
+        nodes = np.zeros(problem.num_nodes, dtype=np.uint8)
+        at = np.flatnonzero(grid.node_at >= 0)
+        nodes[at] = events[b].reshape(-1)[grid.node_at[at]]
+        syndrome = np.packbits(nodes, bitorder="little")[None]
+        found = matcher.decode(soft.log_odds(syndrome), syndrome)
+        assert found.residual[0] == 0
+        truth = np.zeros(problem.num_ids, dtype=np.uint8)
+        flat = labels[b].reshape(-1)
+        for e in range(len(edges.u)):
+            places = grid.places[grid.edge_places[grid.edge_ptr[e] : grid.edge_ptr[e + 1]]]
+            if flat[places].sum() % 2:
+                k = edges.component[e]
+                truth[problem.ids[problem.id_ptr[k] : problem.id_ptr[k + 1]]] ^= 1
+        np.testing.assert_array_equal(unpack(soft.decode(syndrome).bits, problem.num_ids)[0], truth)
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0])
+def test_nonsense_costs_accuracy_and_no_more(scale: float) -> None:
+    """Chosen edges explain the syndrome, and no matching under the same weights is lighter."""
+    code = Code.from_circuit(memory(3, 5, 0.02))
+    window = Window(0, 6, 6, 6)
+    problem = cut(code.spacetime, window)
+    edges = merge_parallel(problem)
+    model = FoldedModel(network(scale), precision="fp32")
+    soft = compile_window(code, Tier.ACCURACY, WHOLE, window, model=model)
+    assert isinstance(soft, SoftWindow)
+    records, _ = records_of(code, 50, 3)
+    syndromes = records.reshape(50, -1)
+    odds = np.clip(soft.log_odds(syndromes), -60, 60)
+    found, chosen = SparseMatcher.from_problem(problem).solve(odds, syndromes)
+    assert found.feasible.all()
+    seen = unpack(syndromes, problem.num_nodes)
+    for b in range(50):
+        explained = np.zeros(problem.num_nodes + 1, dtype=np.int64)
+        np.add.at(explained, edges.u[chosen[b]], 1)
+        np.add.at(explained, edges.v[chosen[b]], 1)
+        np.testing.assert_array_equal(explained[:-1] % 2, seen[b])
+        matching = pymatching.Matching()
+        for u, v, weight in zip(edges.u, edges.v, -odds[b].astype(float), strict=True):
+            if v < 0:
+                matching.add_boundary_edge(int(u), weight=weight, merge_strategy="replace")
+            else:
+                matching.add_edge(int(u), int(v), weight=weight, merge_strategy="replace")
+        used = seen[b][: matching.num_detectors]
+        _, weight = matching.decode(used, return_weight=True)
+        assert found.weight[b] == pytest.approx(weight, abs=1e-2)
+
+
+def test_what_is_not_a_number_is_matched_and_marked() -> None:
+    code = Code.from_circuit(memory(3, 5, 0.02))
+    window = Window(0, 6, 6, 6)
+    problem, grid = window_of(code, window)
+    change = np.zeros((1, ROTATED.channels, *grid.shape), dtype=np.float32)
+    change.reshape(-1)[grid.places[3]] = np.nan
+    matching = MatchingWindow(problem)
+    soft = SoftWindow(Tier.SPEED, Says(change), grid, SparseMatcher.from_problem(problem), matching)
+    records, _ = records_of(code, 30, 4)
+    answers = soft.decode(records.reshape(30, -1))
+    np.testing.assert_array_equal(answers.bits, matching.decode(records.reshape(30, -1)).bits)
+    assert answers.tiers is not None
+    assert set(answers.tiers.tolist()) == {int(Tier.MATCHING)}
+
+
+def test_no_windows_are_no_answers() -> None:
+    code = Code.from_circuit(memory(3, 5, 0.02))
+    soft = compile_window(
+        code, Tier.SPEED, WHOLE, Window(0, 6, 6, 6), model=FoldedModel(network(0.1))
+    )
+    answers = soft.decode(np.zeros((0, 6 * code.layout.record_bytes), dtype=np.uint8))
+    assert answers.bits.shape[0] == 0
+
+
+def test_windows_with_lost_bits_are_matched_and_marked() -> None:
+    code = Code.from_circuit(memory(3, 5, 0.02))
+    window = Window(0, 6, 6, 6)
+    erasures = (Erasure(((1, 0), (2, 0))),)
+    soft = compile_window(
+        code, Tier.SPEED, WHOLE, window, erasures, model=FoldedModel(network(0.1))
+    )
+    plain = compile_window(code, Tier.MATCHING, Geometry(6, 6), window, erasures)
+    records, _ = records_of(code, 20, 4)
+    answers = soft.decode(records.reshape(20, -1))
+    np.testing.assert_array_equal(answers.bits, plain.decode(records.reshape(20, -1)).bits)
+    assert answers.tiers is not None
+    assert (answers.tiers == Tier.MATCHING).all()
+
+
+@pytest.mark.parametrize("tier", SOFT)
+def test_codes_that_the_network_does_not_know_are_refused(tier: Tier) -> None:
+    code = Code.from_circuit(memory(3, 5, 0.02, "repetition_code:memory"))
+    with pytest.raises(CodeError, match=r"coordinates|no edges"):
+        compile_window(code, tier, WHOLE, Window(0, 6, 6, 6), model=FoldedModel(network(0.1)))
+
+
+def test_a_part_of_a_code_is_refused() -> None:
+    code = Code.from_circuit(memory(3, 5, 0.02))
+    part = split(code.spacetime, 2)[0]
+    with pytest.raises(GeometryError, match="all of a code's detectors"):
+        compile_window(
+            code,
+            Tier.SPEED,
+            WHOLE,
+            Window(0, 6, 6, 6),
+            part=part,
+            model=FoldedModel(network(0.1)),
+        )
