@@ -5,6 +5,9 @@ the last process that has it. Its size is sealed, and pages that nobody touched 
 
     head                      written by the supervisor: which lanes are up, whose slot is whose
     slot 0 … SLOTS-1          one lane process each (`qdec.lane.stats.Slot`), its only writer
+    accelerator               what the accelerator counts (`qdec.accelerator.stats`)
+    exchange 0 … SLOTS-1      windows on their way from a slot's lane to the accelerator and back
+                              (`qdec.accelerator.exchange`)
 
 A slot belongs to a lane for good. A lane that is replaced while it still drains has two for a
 while, because two writers would lose counts; what a lane has counted is the sum of its slots.
@@ -19,6 +22,8 @@ import mmap
 import os
 import time
 
+from qdec.accelerator.exchange import EXCHANGE_BYTES, SLOT_BYTES, Exchange
+from qdec.accelerator.stats import AcceleratorStats
 from qdec.config import MAX_LANES
 from qdec.errors import ArenaError
 from qdec.lane.stats import LaneStats, Slot, StreamStats
@@ -36,7 +41,7 @@ class Head(ctypes.Structure):
     Attributes:
         magic, layout: what this is, and which version of it.
         started_ns: ns since 1970, when the service started.
-        gateway_restarts: gateways that died while serving.
+        gateway_restarts, accelerator_restarts: processes that died while serving.
         restarts: likewise of each lane.
         up: 1 for each lane that is served.
         up_since_ns: ns since 1970, when that began.
@@ -48,6 +53,7 @@ class Head(ctypes.Structure):
     layout: int
     started_ns: int
     gateway_restarts: int
+    accelerator_restarts: int
     restarts: ctypes.Array[ctypes.c_uint64]
     up: ctypes.Array[ctypes.c_uint64]
     up_since_ns: ctypes.Array[ctypes.c_uint64]
@@ -55,7 +61,8 @@ class Head(ctypes.Structure):
     slot_live: ctypes.Array[ctypes.c_uint64]
 
     _fields_ = (
-        *((name, _WORD) for name in ("magic", "layout", "started_ns", "gateway_restarts")),
+        *((name, _WORD) for name in ("magic", "layout", "started_ns")),
+        *((name, _WORD) for name in ("gateway_restarts", "accelerator_restarts")),
         *((name, _WORD * MAX_LANES) for name in ("restarts", "up", "up_since_ns")),
         *((name, _WORD * SLOTS) for name in ("slot_lane", "slot_live")),
     )
@@ -69,17 +76,22 @@ def _layout() -> int:
     """A number that is another one as soon as any word lies elsewhere."""
     described = [
         (one.__name__, name, getattr(one, name).offset, getattr(one, name).size)
-        for one in (Head, LaneStats, StreamStats)
+        for one in (Head, LaneStats, StreamStats, AcceleratorStats)
         for name, *_ in one._fields_
     ]
-    digest = hashlib.sha256(repr((SLOTS, Slot.BYTES, described)).encode()).digest()
+    sizes = SLOTS, Slot.BYTES, EXCHANGE_BYTES, SLOT_BYTES
+    digest = hashlib.sha256(repr((sizes, described)).encode()).digest()
     return int.from_bytes(digest[:8], "little")
 
 
 LAYOUT = _layout()
 _HEAD_BYTES = _pages(ctypes.sizeof(Head))
 _SLOT_BYTES = _pages(Slot.BYTES)
-_BYTES = _HEAD_BYTES + SLOTS * _SLOT_BYTES
+_ACCELERATOR_AT = _HEAD_BYTES + SLOTS * _SLOT_BYTES
+_ACCELERATOR_BYTES = _pages(ctypes.sizeof(AcceleratorStats))
+_EXCHANGES_AT = _ACCELERATOR_AT + _ACCELERATOR_BYTES
+_EXCHANGE_BYTES = _pages(EXCHANGE_BYTES)
+_BYTES = _EXCHANGES_AT + SLOTS * _EXCHANGE_BYTES
 
 
 class Arena:
@@ -136,8 +148,30 @@ class Arena:
         memory = mmap.mmap(self.fd, _SLOT_BYTES, prot=mmap.PROT_READ, offset=self._at(index))
         return memoryview(memory).cast("Q")
 
+    @property
+    def accelerator(self) -> AcceleratorStats:
+        """What the accelerator counts, as it is now; a copy."""
+        with mmap.mmap(
+            self.fd, _ACCELERATOR_BYTES, prot=mmap.PROT_READ, offset=_ACCELERATOR_AT
+        ) as memory:
+            return AcceleratorStats.from_buffer_copy(memory)
+
+    def share_accelerator(self) -> AcceleratorStats:
+        """The accelerator's words themselves; see there who writes which."""
+        return AcceleratorStats.at(mmap.mmap(self.fd, _ACCELERATOR_BYTES, offset=_ACCELERATOR_AT))
+
+    def share_exchange(self, index: int) -> Exchange:
+        """What a slot's lane and the accelerator share."""
+        _checked(index)
+        at = _EXCHANGES_AT + index * _EXCHANGE_BYTES
+        return Exchange(mmap.mmap(self.fd, _EXCHANGE_BYTES, offset=at))
+
     @staticmethod
     def _at(index: int) -> int:
-        if not 0 <= index < SLOTS:
-            raise ArenaError(f"there is no slot {index}")
-        return _HEAD_BYTES + index * _SLOT_BYTES
+        return _HEAD_BYTES + _checked(index) * _SLOT_BYTES
+
+
+def _checked(slot: int) -> int:
+    if not 0 <= slot < SLOTS:
+        raise ArenaError(f"there is no slot {slot}")
+    return slot

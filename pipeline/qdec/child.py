@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from qdec.control import Channel, ChannelClosed, Message
@@ -26,12 +26,14 @@ class Child:
     Attributes:
         control: the line.
         arena_fd: descriptor of the arena (`qdec.arena`).
+        doorbells: descriptors of those that the process may ring or hear.
     """
 
-    def __init__(self, control: Channel, arena_fd: int) -> None:
-        """Take both over."""
+    def __init__(self, control: Channel, arena_fd: int, doorbells: Sequence[int] = ()) -> None:
+        """Take them over."""
         self.control = control
         self.arena_fd = arena_fd
+        self.doorbells = tuple(doorbells)
         self._orders: deque[Message] = deque()
 
     def wait_for(self, op: str) -> Message | None:
@@ -76,6 +78,7 @@ def main(run: Callable[[Child], int], argv: list[str] | None = None) -> NoReturn
     parser = argparse.ArgumentParser()
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--arena-fd", type=int, required=True)
+    parser.add_argument("--doorbells", type=int, nargs="*", default=[])
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(argv)
     # The supervisor decides when to drain; a terminal's Ctrl-C reaches the whole group.
@@ -83,7 +86,8 @@ def main(run: Callable[[Child], int], argv: list[str] | None = None) -> NoReturn
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(options.parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    child = Child(Channel(socket.socket(fileno=options.control_fd)), options.arena_fd)
+    channel = Channel(socket.socket(fileno=options.control_fd))
+    child = Child(channel, options.arena_fd, options.doorbells)
     status = _status(run, child)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -75,6 +75,7 @@ def serve(
     Without a configuration it takes guests (clients that bring their own code) on loopback.
     SIGTERM drains and exits; SIGHUP reads the configuration again.
     """
+    from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
     from qdec.config import Config, LaneConfig, load_config, stream_error
     from qdec.lane.library import Library
@@ -100,6 +101,8 @@ def serve(
         for index, stream in enumerate(settings.stream):
             try:
                 library.warm(stream, settings.service.max_stream_bytes)
+                if stream in settings.accelerated:
+                    compile_kinds(library, stream)
             except ConfigError as error:
                 assert config is not None  # there are no streams without one
                 raise stream_error(str(error), config, index) from None
@@ -441,9 +444,17 @@ def train(
         Path | None,
         typer.Option(help="Folder of the run; what is in it already is gone on with."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Model (name or file) whose weights a new run begins with."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Of the processor; 0: every core.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that draw data ahead.", show_default="as the device"),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Instead of the recipe's; more goes on with a run.")
     ] = None,
@@ -468,9 +479,11 @@ def train(
         run(
             recipe,
             out=out or Path("runs") / Path(recipe).stem,
+            start=start,
             device=_one_of("--device", device, ("auto", "cpu", "cuda")),
             precision=_one_of("--precision", precision, ("auto", "fp32", "bf16")),
             threads=threads,
+            workers=workers,
             steps=steps,
             minutes=minutes,
             every=every,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import platform
 import re
 import tomllib
 from pathlib import Path
@@ -28,14 +29,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qdec.bus.endpoints import check_endpoint, check_listen
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
-from qdec.match import Tier
 from qdec.match.escalate import Switching
+from qdec.match.tier import FALLBACK, Tier
 from qdec.neural.store import SUFFIX
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
 # A stream's tier that is chosen at start, from what was measured; see `qdec.supervisor.auto`.
 AUTO = "auto"
+# See `qdec.accelerator.exchange`.
+_ORDERED_STORES = ("x86_64", "AMD64")
 _MAX_PARTS = 8
 RealTime = Literal["auto", "off", "require"]
 
@@ -137,6 +140,8 @@ class StreamConfig(StreamDefaults):
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
         endless: stretch the code's repeating round; otherwise shots have the code's rounds.
         distance: the code distance, if it should not be searched for.
+        accelerated: the accelerator process answers, and matching where it is not in time; False
+            has the lane's own thread answer. What suits the tier if left out.
     """
 
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
@@ -147,6 +152,7 @@ class StreamConfig(StreamDefaults):
     raw: bool = False
     endless: bool = False
     distance: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    accelerated: bool | None = None
 
     @field_validator("lanes")
     @classmethod
@@ -158,6 +164,16 @@ class StreamConfig(StreamDefaults):
         if len(set(value)) < len(value):
             raise ValueError(f"{list(value)} names a lane twice: each part needs its own")
         return value
+
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether the accelerator process is to answer its windows."""
+        # Until ``auto`` is settled, nothing is.
+        return self.tier != AUTO and self.accelerates(Tier.from_label(self.tier))
+
+    def accelerates(self, tier: Tier) -> bool:
+        """Likewise if its tier were this one."""
+        return tier.accelerated if self.accelerated is None else self.accelerated
 
     @property
     def owners(self) -> tuple[int, ...]:
@@ -219,6 +235,26 @@ class ServiceSection(_Frozen):
     max_stream_bytes: Annotated[int, Field(ge=4096, le=1 << 34)] = 256 << 20
 
 
+class AcceleratorConfig(_Frozen):
+    """The process that answers accelerated streams; there is one if a configured stream is.
+
+    Attributes:
+        enabled: without it, matching answers those streams, and says so.
+        cpu: core to pin it to, none of a lane's.
+        threads: of the libraries that it decodes with.
+        batch: most windows that are decoded together.
+        margin_us: how much earlier than matching must begin for the deadline's sake a lane gives
+            up waiting for an answer, at least: what a lane may be late itself. One that was later
+            than that remembers it.
+    """
+
+    enabled: bool = True
+    cpu: Annotated[int, Field(ge=0, lt=8192)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 64
+    margin_us: Annotated[int, Field(ge=0, le=1_000_000)] = 300
+
+
 class GatewayConfig(_Frozen):
     """The process that serves metrics and health over HTTP; without this table there is none.
 
@@ -239,6 +275,14 @@ class Config(_Frozen):
     lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=MAX_LANES)]
     stream: Annotated[tuple[StreamConfig, ...], _FromList] = ()
     gateway: GatewayConfig | None = None
+    accelerator: AcceleratorConfig = AcceleratorConfig()
+
+    @property
+    def accelerated(self) -> tuple[StreamConfig, ...]:
+        """Streams whose windows the accelerator process answers."""
+        if not self.accelerator.enabled:
+            return ()
+        return tuple(one for one in self.stream if one.is_accelerated)
 
 
 _TABLES: dict[str, type[BaseModel]] = {
@@ -247,6 +291,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "lane": LaneConfig,
     "stream": StreamConfig,
     "gateway": GatewayConfig,
+    "accelerator": AcceleratorConfig,
 }
 
 
@@ -362,6 +407,21 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 "service",
                 "max_streams",
             )
+    cpu = config.accelerator.cpu
+    if cpu is not None and cpu in [lane.cpu for lane in config.lane]:
+        fail(
+            f"core {cpu} is a lane's: an accelerator there would wait for it, and it for nobody; "
+            "choose another, or leave cpu out",
+            "accelerator",
+            "cpu",
+        )
+    if config.accelerated and platform.machine() not in _ORDERED_STORES:
+        fail(
+            f"the accelerator needs a processor that keeps stores in order ({_ORDERED_STORES[0]}), "
+            f"and this is {platform.machine()}: set enabled = false under [accelerator]",
+            "accelerator",
+            "enabled",
+        )
     if config.gateway is not None:
         listen = config.gateway.listen
         try:
@@ -409,7 +469,17 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "escalate",
             )
-        if stream.lanes and stream.tier not in (Tier.MATCHING.label, AUTO):
+        # Parts of an ``auto`` stream get matching.
+        tier = Tier.MATCHING if stream.tier == AUTO else Tier.from_label(stream.tier)
+        if tier is FALLBACK and stream.is_accelerated:
+            fail(
+                f"stream '{stream.name}': {FALLBACK.label} is what a lane answers with by itself: "
+                "accelerated = true goes with another tier",
+                "stream",
+                i,
+                "accelerated",
+            )
+        if stream.lanes and tier is not Tier.MATCHING:
             fail(
                 f"stream '{stream.name}': lanes that share a stream cannot correlate its parts: "
                 f'tier = "{Tier.MATCHING.label}" goes with lanes, {stream.tier} with lane',
@@ -417,8 +487,7 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "lanes",
             )
-        needs_model = stream.tier != AUTO and Tier.from_label(stream.tier).needs_model
-        if needs_model and stream.model is None:
+        if tier.needs_model and stream.model is None:
             fail(
                 f"stream '{stream.name}': tier = \"{stream.tier}\" needs a model: write model = "
                 '"NAME", with a name that `qdec model list` shows',

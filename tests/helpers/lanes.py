@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from qdec.accelerator.link import Link
 from qdec.bits import Bytes
 from qdec.bus import wire
 from qdec.bus.records import commit_dtype, read_records
@@ -51,11 +52,12 @@ class Lane:
         lane: int = 0,
         tick: int = 0,
         slot: Slot | None = None,
+        link: Link | None = None,
     ) -> None:
         """With a `tick`, each look at the clock takes so many ns: then slices end."""
         self.now = 1_000_000_000
         self._tick = tick
-        self.core = LaneCore(settings or config(), lane, key, LIBRARY, self._clock, slot)
+        self.core = LaneCore(settings or config(), lane, key, LIBRARY, self._clock, slot, link)
         self.gone: set[bytes] = set()
         self._inbox: dict[bytes, list[Reply]] = defaultdict(list)
 

@@ -47,6 +47,25 @@ def test_readers_cannot_write() -> None:
         Arena(fd).write_slot(0)
 
 
+def test_exchanges_do_not_overlap_and_are_not_for_readers() -> None:
+    arena = Arena.create()
+    exchanges = [arena.share_exchange(slot) for slot in (0, 1, SLOTS - 1)]
+    again = [Arena(arena.fd).share_exchange(slot) for slot in (0, 1, SLOTS - 1)]
+    arena.share_accelerator().windows = 5
+    for number, (one, other) in enumerate(zip(exchanges, again, strict=True)):
+        assert not any(other.requested)
+        for slot in range(len(one.requested)):
+            one.requested[slot] = one.answered[slot] = number + 1
+        assert set(other.requested) == set(other.answered) == {number + 1}
+    assert Arena(arena.reader()).accelerator.windows == 5
+    with pytest.raises(PermissionError):
+        Arena(arena.reader()).share_exchange(0)
+    with pytest.raises(PermissionError):
+        Arena(arena.reader()).share_accelerator()
+    with pytest.raises(ArenaError):
+        arena.share_exchange(SLOTS)
+
+
 def test_its_size_is_sealed_and_it_is_not_inherited_by_accident() -> None:
     arena = Arena.create()
     with pytest.raises(PermissionError):

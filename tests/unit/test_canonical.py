@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,28 @@ def test_nothing_that_can_be_seen_changes_and_flips_become_fewer(given_: Labels)
     again = made.canonical()
     assert np.array_equal(again.c, made.c)
     assert np.array_equal(again.m, made.m)
+
+
+@given(labels())
+def test_no_rule_has_anything_left_to_do(given_: Labels) -> None:
+    made = given_.canonical()
+    c, m = (
+        np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little").astype(int)
+        for words in (made.c, made.m)
+    )
+    own, checks = given_.patch.checks[1 - given_.kind], given_.patch.checks[given_.kind]
+    for stabiliser in own:
+        touched = c[:, stabiliser]
+        settled(touched.sum(axis=1), touched[:, 0], stabiliser.sum())
+    for qubit, around in enumerate(checks.T):
+        flips = c[:-1, qubit] + c[1:, qubit] + m[:-1, around].sum(axis=1)
+        settled(flips, c[:-1, qubit], 2 + around.sum())
+
+
+def settled(flips: NDArray[Any], first: NDArray[Any], places: int) -> None:
+    """At most half of the places are flipped, and where it is half, the first among them."""
+    assert (2 * flips <= places).all()
+    assert first[2 * flips == places].all()
 
 
 @given(labels(), st.booleans(), st.booleans())

@@ -107,6 +107,25 @@ def test_a_good_one(path: Path) -> None:
     assert Config.model_validate(config.model_dump(mode="json")) == config
 
 
+def test_which_streams_the_accelerator_answers(path: Path) -> None:
+    assert not parse_config(GOOD, path=path).accelerated
+    text = GOOD.replace("endless = true", "endless = true\naccelerated = true")
+    config = parse_config(text, path=path)
+    assert [one.name for one in config.accelerated] == ["patch0"]
+    assert config.accelerator.enabled
+    off = parse_config(text + "[accelerator]\nenabled = false\n", path=path)
+    assert not off.accelerated
+    assert off.stream[0].is_accelerated, "its lane answers instead, and says so"
+
+
+def test_an_accelerator_needs_stores_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    parse_config(GOOD, path=path)
+    text = GOOD.replace("endless = true", "endless = true\naccelerated = true")
+    with pytest.raises(ConfigError, match="enabled = false"):
+        parse_config(text, path=path)
+
+
 def test_the_shipped_one() -> None:
     shipped = Path(__file__).resolve().parents[2] / "configs" / "qdec.toml"
     assert len(load_config(shipped).lane) >= 1
@@ -141,6 +160,24 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "a core beyond all": ("cpu = 1", "cpu = 8192", 14, ("cpu", "8192")),
     "tier in defaults": ('tier = "correlated"', 'tier = "magic"', 5, ("matching",)),
     "tier of a stream": ('tier = "matching"', 'tier = "magic"', 25, ("matching", "correlated")),
+    "the fallback accelerated": (
+        'tier = "matching"',
+        'tier = "matching"\naccelerated = true',
+        26,
+        ("patch1", "another tier"),
+    ),
+    "a lane's core": (
+        "[gateway]",
+        "[accelerator]\ncpu = 1\n[gateway]",
+        29,
+        ("core 1", "another"),
+    ),
+    "accelerated by default": (
+        'tier = "correlated"',
+        "accelerated = true",
+        5,
+        ("accelerated", "unknown"),
+    ),
     "windows": ('windows = "20,10"', 'windows = "20"', 26, ("W,C", "10,5")),
     "deadline": ("deadline_us = 1500", "deadline_us = 0", 6, ("deadline_us", "1")),
     "misspelt lane": ("[[lane]]", "[[lanes]]", 8, ("lanes", "'lane'")),

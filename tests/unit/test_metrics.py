@@ -22,6 +22,7 @@ from qdec.arena import Arena, Head
 from qdec.bus.wire import Close, encode
 from qdec.config import StreamConfig
 from qdec.gateway.process import Gateway
+from qdec.lane.stats import REASONS
 from qdec.supervisor.slots import Slots
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -40,7 +41,7 @@ class Service:
             StreamConfig(name="patch1", deadline_us=10**9, **common),
             lanes=2,
         )
-        arena = Arena.create()
+        arena = self.arena = Arena.create()
         self.head: Head = arena.write_head()
         slot = Slots(self.head).take(0, child=1)
         assert slot is not None
@@ -228,6 +229,26 @@ def test_ready_means_that_every_lane_is_served(service: Service) -> None:
     service.head.up[1] = 1
     assert page("").status == 200
     assert service.gateway.pages["/healthz"]("").status == 200
+
+
+def test_what_the_accelerator_and_lanes_in_its_stead_have_done(service: Service) -> None:
+    service.lane.core.stats.fell_back(REASONS.index("deadline"), 3)
+    service.lane.core.stats.discarded = 2
+    words = service.arena.share_accelerator()
+    value = service.value
+    assert value("qdec_accelerator_up") == 0
+    words.generation, words.windows, words.batches = 7, 40, 5
+    words.batch.add(3 * MS)
+    service.head.accelerator_restarts = 1
+    assert value("qdec_accelerator_up") == 1
+    assert value("qdec_accelerator_restarts_total") == 1
+    assert value("qdec_accelerator_windows_total") == 40
+    assert value("qdec_accelerator_batches_total") == 5
+    assert value("qdec_accelerator_batch_duration_seconds_count") == 1
+    assert value("qdec_accelerator_batch_duration_seconds_sum") == 0.003
+    counted = {r: value("qdec_fallback_windows_total", lane="0", reason=r) for r in REASONS}
+    assert counted == {reason: 3 * (reason == "deadline") for reason in REASONS}
+    assert value("qdec_discarded_answers_total", lane="0") == 2
 
 
 def test_openmetrics_says_the_same(service: Service) -> None:

@@ -240,6 +240,42 @@ def test_the_gateway_drains_when_all_lanes_are_gone() -> None:
     assert one.stopped
 
 
+ACCELERATOR = Role("accelerator", "accelerator", last=True, alone=True, awaited=True)
+
+
+def test_the_next_of_who_must_be_alone_serves_when_the_last_is_gone() -> None:
+    one = Policy([ACCELERATOR], STALL, DRAIN)
+    (first,) = served(one)
+    one.retire("accelerator", 0, 1.0)
+    assert one.decide(1.0) == [Spawn(ACCELERATOR)], "it may get warm meanwhile"
+    second = one.spawned(ACCELERATOR, 1.0)
+    one.warmed(second, 1.1)
+    assert one.decide(1.2) == []
+    one.exited(first, 1.3)
+    assert one.decide(1.4) == [Assign(second, 0)]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_awaited_has_served_or_died_before_the_service_is_announced(dies: bool) -> None:
+    one = Policy([lane_role(spares=0), ACCELERATOR], STALL, DRAIN)
+    lane, accelerator = (one.spawned(a.role, 0) for a in one.decide(0) if isinstance(a, Spawn))
+    one.warmed(lane, 0)
+    one.decide(0)
+    one.serving(lane, 0)
+    assert one.ready
+    assert not one.started
+    one.warmed(accelerator, 0)
+    one.decide(0)
+    assert not one.started
+    if dies:
+        one.exited(accelerator, 0)
+    else:
+        one.serving(accelerator, 0)
+    assert one.started
+    one.exited(accelerator, 1)
+    assert one.started, "it is not waited for again"
+
+
 def test_a_role_that_leaves_the_table_is_not_replaced() -> None:
     one, _, _, gateway = both()
     one.table = (LANE,)

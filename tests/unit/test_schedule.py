@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdec.commit.cost import CostModel
-from qdec.lane.schedule import Turn, Waiting, effective_due, plan
+from qdec.lane.schedule import Turn, Waiting, effective_due, latest_start, plan
 
 MS = 1_000_000
 LONGEST = 1 * MS
@@ -43,6 +43,27 @@ def test_a_costly_window_lets_a_cheap_one_go_first_that_it_would_make_late() -> 
 def test_what_is_not_known_is_tried_alone() -> None:
     waiting = [Waiting(1, 1 * MS, 0, ready=9), Waiting(2, 2 * MS, 20_000)]
     assert plan(waiting, 0, LONGEST) == [Turn(1, 1)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10 * MS), st.integers(0, MS)), max_size=12),
+    st.integers(-10 * MS, 10 * MS),
+)
+def test_begun_by_then_all_are_in_time_and_any_later_one_is_not(
+    windows: list[tuple[int, int]], later: int
+) -> None:
+    def in_time(start: int) -> bool:
+        for due, cost in sorted(windows):
+            start += cost
+            if start > due:
+                return False
+        return True
+
+    latest = latest_start(windows)
+    if windows:
+        assert in_time(latest)
+        assert not in_time(latest + 1)
+    assert in_time(min(latest, later))
 
 
 waits = st.builds(

@@ -129,24 +129,30 @@ def changing_at_the_end(rounds: int) -> Code:
 
 
 def test_answers_do_not_depend_on_when_a_window_was_decoded() -> None:
-    """A window that ends just before its shot does may be decoded before `last` comes, or after."""
+    """A window that ends just before its shot does may be decoded before `last` comes, or after.
+
+    Or it may be decoded elsewhere while `last` comes.
+    """
     template = changing_at_the_end(10)
     bank = WindowBank(template, Tier.MATCHING, Geometry(6, 3))
     rng = np.random.default_rng(1)
     for length in (11, 12, 13, 14, 15) * 12:
         rounds = pack(rng.random((length, 3)) < 0.2)
         answers = []
-        for eager in (False, True):
+        for when in ("late", "at once", "elsewhere"):
             stream = decoder(bank, None)
             tail = stream.intake.tail_in_one_frame
             commits = []
             for r in range(length - tail):
                 push(stream, rounds[r : r + 1])
-                commits += settle(stream) if eager else []
+                commits += settle(stream) if when == "at once" else []
+            away = stream.jobs() if when == "elsewhere" else []
             push(stream, rounds[length - tail :], last=True)
+            assert not away or not stream.jobs(), "the window is decoded already"
+            run_jobs(away, 64)
             commits += settle(stream)
             answers.append([(c.frame.tobytes(), c.seam.tobytes(), c.flags) for c in commits])
-        assert answers[0] == answers[1]
+        assert answers[0] == answers[1] == answers[2]
 
 
 def test_a_tail_in_two_frames_is_refused() -> None:

@@ -26,6 +26,8 @@ RECIPE = Recipe.model_validate(
         "steps": 60,
         "warmup": 5,
         "cells": 1600,
+        "adam_rate": 0.01,
+        "ema": 0.8,
         "network": {"width": 16, "inner": 8, "blocks": 1},
         "data": [
             {"distance": 3, "rounds": [4], "noise": [0.01, 0.02]},
@@ -63,9 +65,9 @@ def test_an_untrained_network_is_the_prior_and_a_trained_one_better() -> None:
     kind = one.data.batch(0).kind
     change = one.net(torch.zeros(1, 4, *kind.static.shape[1:]), torch.from_numpy(kind.static)[None])
     assert not change.detach().numpy().any()
-    losses = [one.advance() for _ in range(60)]
-    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:3])
-    assert one.check(0, 4) < 0.9 * before
+    for _ in range(60):
+        one.advance()
+    assert one.check(0, 4) < 0.8 * before
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -105,6 +107,7 @@ def test_the_network_served_is_the_network_trained() -> None:
     from qdec.windows.cut import cut, merge_parallel
     from qdec.windows.geometry import Window
     from qdec_tools.circuits import memory
+    from qdec_tools.noise import uniform
 
     one = trainer()
     for _ in range(20):
@@ -115,7 +118,7 @@ def test_the_network_served_is_the_network_trained() -> None:
     window = Window(0, 4, 4, 4)
     problem = cut(code.spacetime, window)
     grid = Lattice(code, arch.classes).grid(window, problem, merge_parallel(problem))
-    kind = make_kind(arch, 3, "z", "whole", 4, 0.01)
+    kind = make_kind(arch, 3, "z", "whole", 4, uniform(0.01))
     events, _ = kind.sampler.sample(16, np.random.default_rng(0))
     found = compile_network(network.onnx(grid), precision="fp32")(events.astype(np.float32))
     one._swap()
@@ -147,6 +150,9 @@ def test_the_command_trains_stops_and_goes_on(tmp_path: Path) -> None:
     stored = load_model(str(out / "tiny.safetensors"))
     assert from_stored(stored).arch.width == 16
     assert stored.info.told["shots_seen"] == str(points[-1]["windows"])
+    # Another run may start from the model that this one left.
+    other = tmp_path / "other"
+    assert run(str(recipe), out=other, start=str(out / "tiny.safetensors"), steps=2, **options) == 0
     # More steps later go on from there.
     assert run(str(recipe), out=out, steps=10, **options) == 0
     assert json.loads((out / "curve.jsonl").read_text().splitlines()[-1])["step"] == 10

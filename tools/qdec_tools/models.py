@@ -43,7 +43,15 @@ def bring_in(file: Path, name: str | None, folder: Path | None, *, as_json: bool
 
 def _table(models: tuple[ModelInfo, ...]) -> Table:
     table = Table()
-    for column in ("model", "family", "origin", "parameters", "distances", "windows seen", "sha256"):
+    for column in (
+        "model",
+        "family",
+        "origin",
+        "parameters",
+        "distances",
+        "windows seen",
+        "sha256",
+    ):
         table.add_column(column, justify="right" if column == "parameters" else "left")
     for one in models:
         told = [escape(one.told.get(key, "")) for key in ("distances", "shots_seen")]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
 from qdec.match.assess import Assessor
-from qdec.match.compile import Model
 from qdec.match.escalate import NO_SWITCHING, Switching
+from qdec.match.models import Model
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
 
-_Key = tuple[int, int, int, int]
+WindowKey = tuple[int, int, int, int]
 # Windows that end an endless stream come in many lengths; only so many are kept.
 _KEPT = 256
 
@@ -48,10 +49,11 @@ class WindowBank:
         self.geometry = geometry
         self.part = part
         self.model = model
-        self._compiled: OrderedDict[_Key, CompiledWindow] = OrderedDict()
+        self._compiled: OrderedDict[WindowKey, CompiledWindow] = OrderedDict()
         space = code.spacetime
         self.settled, self._period = space.settled, max(1, space.period)
         self._steady: dict[tuple[int, int], CompiledWindow] = {}
+        self.switching = switching
         self._assessor = None
         if switching:
             self._assessor = Assessor(
@@ -67,22 +69,24 @@ class WindowBank:
         """
         self._preparing = True
         try:
-            self._prepare(length)
+            for window in self.needed(length):
+                self.get(window)
         finally:
             self._preparing = False
 
-    def _prepare(self, length: int | None) -> None:
+    def needed(self, length: int | None) -> Iterator[Window]:
+        """Windows of every kind that shots of `length` rounds (None: endless) will need."""
+        yield from self._larger(length)
         space = self.code.spacetime
-        self._prepare_larger(length)
         start = 0
-        steady: set[_Key] = set()
+        steady: set[WindowKey] = set()
         while True:
             window = window_at(self.geometry, start, length)
-            key = self._key(window)
+            key = self.key(window)
             in_steady_state = start >= space.head and key[2] < 0
             if in_steady_state and key in steady and length is None:
                 return
-            self.get(window)
+            yield window
             if window.closes:
                 return
             if in_steady_state and key in steady and length is not None:
@@ -91,15 +95,15 @@ class WindowBank:
             steady.add(key)
             start += window.commit
 
-    def _prepare_larger(self, length: int | None) -> None:
-        """Compile what streams that are behind will need, one of each for each phase."""
+    def _larger(self, length: int | None) -> Iterator[Window]:
+        """What streams that are behind will need, one of each for each phase."""
         buffer, step = self.geometry.window - self.geometry.commit, self.geometry.commit
         for commit in self.geometry.larger_commits:
             start = (self.settled // step + 1) * step
             for first in range(start, start + step * self._period, step):
                 end = first + commit + buffer
                 if length is None or end <= length - self.code.spacetime.tail:
-                    self.get(Window(first, end, commit, None))
+                    yield Window(first, end, commit, None)
 
     def _last_stretch(self, start: int, length: int) -> int:
         """Skip ahead over windows already compiled, to the last whole period before the tail."""
@@ -122,7 +126,7 @@ class WindowBank:
         return self._look_up(window)
 
     def _look_up(self, window: Window) -> CompiledWindow:
-        key = self._key(window)
+        key = self.key(window)
         found = self._compiled.get(key)
         if found is None:
             found = self._compile(window)
@@ -140,7 +144,8 @@ class WindowBank:
             self.code, self.tier, self.geometry, window, erasures, self.part, self.model
         )
 
-    def _key(self, window: Window) -> _Key:
+    def key(self, window: Window) -> WindowKey:
+        """What windows that are answered by the same decoder have in common."""
         class_, rounds, to_end = self.code.spacetime.window_key(
             window.start, window.end, window.length
         )

@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from qdec.bits import Bytes
+from qdec.commit.bank import WindowKey
 from qdec.commit.cost import CostModel
 from qdec.commit.marks import Mark
-from qdec.match import Answers, CompiledWindow
+from qdec.match import Answers, CompiledWindow, Tier
 from qdec.windows.geometry import Window
 
 log = logging.getLogger("qdec.commit")
@@ -33,6 +34,10 @@ class Finisher(Protocol):
         """Bytes of one window's answer: frame, then seam."""
         ...
 
+    def key(self, job: Job) -> WindowKey:
+        """What a job's windows are looked up by."""
+        ...
+
     def finish(self, job: Job, answers: Answers) -> None:
         """Take the answers to a job's windows."""
         ...
@@ -50,6 +55,7 @@ class Job:
         syndrome: ``(n, rounds * record_bytes)`` uint8, the seam already XORed in.
         flags: what is known before decoding, as bits of `qdec.commit.Flag`.
         came: when the last round of the last of them came.
+        tier: what answers them.
         took: ns that the decoder's call took, once it is over.
         regions: commit regions of ordinary length in each of its windows.
     """
@@ -61,6 +67,7 @@ class Job:
     syndrome: Bytes
     flags: int
     came: Mark
+    tier: Tier
     took: int = 0
     regions: int = 1
 

@@ -7,14 +7,14 @@ shot has to be remembered between them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes
-from qdec.commit.bank import WindowBank
+from qdec.commit.bank import WindowBank, WindowKey
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
 from qdec.commit.erasures import erasures_of
@@ -40,24 +40,23 @@ class CommittedShots:
         window: number of the first one's window in the stream.
         first_round: stream round at which it starts.
         count: rounds of each.
-        tier: what answered: one tier, or ``(n,)`` uint8 of them.
+        tier: what answered.
         flags: ``(n,)`` uint16, bits of `Flag`.
         frames: ``(n, frame_bytes)`` uint8: observables flipped in each shot.
         came: when they came.
         took: ns of the decoder's call that answered them.
-        confidence: probability that the frame is right: ``(n,)`` float32, NaN where it is not
-            known, or NaN for all.
+        confidence: ``(n,)`` float32, see `Answers`.
     """
 
     window: int
     first_round: int
     count: int
-    tier: Tier | NDArray[np.uint8]
+    tier: Tier
     flags: NDArray[np.uint16]
     frames: Bytes
     came: Mark
     took: int
-    confidence: NDArray[np.float32] | float = math.nan
+    confidence: NDArray[np.float32] | None = None
 
     def tell(self, flags: int) -> int:
         """How many of the shots have any of these flags."""
@@ -76,8 +75,13 @@ class ShotDecoder:
         raw: bool = False,
         state: StreamState | None = None,
         flags: int = 0,
+        most_shots: int = _MAX_SHOTS,
     ) -> None:
         """Start a stream, or go on from a state; see `StreamDecoder`.
+
+        Args:
+            bank, length, ring_rounds, raw, state, flags: likewise.
+            most_shots: in one job.
 
         Raises:
             WireError: BAD_CURSOR if the state lies within a shot.
@@ -91,6 +95,7 @@ class ShotDecoder:
         self._length = length
         self._window = window_at(bank.geometry, 0, length)
         self._flags = flags | int(Flag.SHOT_END)
+        self._most_shots = min(most_shots, _MAX_SHOTS)
         self._frame_bytes, self._seam_bytes = answer_bytes(code.spacetime)
         self._ring = RoundRing(ring_rounds, length, code.layout.record_bytes)
         self.intake = Intake(code, raw=raw, ring_rounds=ring_rounds)
@@ -198,7 +203,7 @@ class ShotDecoder:
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
         """At most `limit` complete shots, in jobs of several that came together."""
         found: list[Job] = []
-        while ready := self.ready(min(limit, _MAX_SHOTS)):
+        while ready := self.ready(min(limit, self._most_shots)):
             found.append(self._job(ready))
             limit -= len(found[-1].syndrome)
             # What was compiled for the occasion took long: look at the others first.
@@ -226,20 +231,41 @@ class ShotDecoder:
             decoder = self._bank.get(window, erasures)
         syndromes = self._ring.view(first, n * length).reshape(n, -1)
         self._taken = first + n * length
-        return Job(self, first, window, decoder, syndromes, flags, came)
+        return Job(self, first, window, decoder, syndromes, flags, came, self._bank.tier)
+
+    def key(self, job: Job) -> WindowKey:
+        """What a job's windows are looked up by."""
+        return self._bank.key(job.window)
 
     def finish(self, job: Job, answers: Answers) -> None:
         """Take the answers to one of this stream's jobs."""
-        first = job.shot
-        assert isinstance(first, int)
-        flags = np.full(len(job.syndrome), job.flags, dtype=np.uint16)
-        flags[~answers.feasible] |= int(Flag.INFEASIBLE)
-        frames = answers.bits[:, : self._frame_bytes]
-        tier = self._bank.tier if answers.tiers is None else answers.tiers
-        block = CommittedShots(-1, first, self._length, tier, flags, frames, job.came, job.took)
-        if answers.confidence is not None:
-            block.confidence = answers.confidence
-        self._done[first] = block
+        n = len(job.syndrome)
+        if answers.tiers is None:
+            self._finish(job, 0, n, job.tier, answers)
+            return
+        # A block of commits names one tier.
+        ends = [*(np.flatnonzero(np.diff(answers.tiers)) + 1).tolist(), n]
+        for start, end in pairwise([0, *ends]):
+            self._finish(job, start, end, Tier(int(answers.tiers[start])), answers)
+
+    def _finish(self, job: Job, start: int, end: int, tier: Tier, answers: Answers) -> None:
+        """Take the answers to some of a job's shots, from one place to another."""
+        assert isinstance(job.shot, int)
+        first = job.shot + start * self._length
+        flags = np.full(end - start, job.flags, dtype=np.uint16)
+        flags[~answers.feasible[start:end]] |= int(Flag.INFEASIBLE)
+        confidence = answers.confidence
+        self._done[first] = CommittedShots(
+            -1,
+            first,
+            self._length,
+            tier,
+            flags,
+            answers.bits[start:end, : self._frame_bytes],
+            job.came,
+            job.took,
+            None if confidence is None else confidence[start:end],
+        )
 
     def commits(self) -> list[CommittedShots]:
         """Take the commits that are next in order."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qdec.bits import Bytes
-from qdec.commit.bank import WindowBank
+from qdec.commit.bank import WindowBank, WindowKey
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
 from qdec.commit.erasures import erasures_of
@@ -49,7 +49,7 @@ class Committed:
         seam: ``(seam_bytes,)`` uint8: what the commit flips in the rounds after it.
         came: of the frame that completed the window.
         took: ns of the decoder's call that answered it.
-        confidence: probability that its update of the frame is right; NaN if not known.
+        confidence: probability that the frame update is right; NaN where it is not known.
     """
 
     window: int
@@ -103,6 +103,7 @@ class Shot:
             being decoded and when there is none left.
         done: answered windows that have not been taken.
         sweep_lost: some of its sweep bits were lost.
+        busy: one of its windows is being decoded.
     """
 
     base: int
@@ -113,6 +114,7 @@ class Shot:
     ready_at: int = 0
     done: list[Committed] = field(default_factory=list)
     sweep_lost: bool = False
+    busy: bool = False
 
     @property
     def complete(self) -> bool:
@@ -348,7 +350,7 @@ class StreamDecoder:
 
     def _expect_next(self, shot: Shot) -> None:
         """Note when the shot's next window will be complete."""
-        if shot.complete:
+        if shot.complete or shot.busy:
             shot.ready_at = _NEVER
         else:
             shot.ready_at = shot.base + window_end(self._geometry, shot.start, shot.length)
@@ -426,6 +428,7 @@ class StreamDecoder:
             window = Window(start, window.end + more, window.commit + more, shot.length)
         came = self._marks.of(shot.ready_at)  # of the first region, where there are several
         shot.ready_at = _NEVER
+        shot.busy = True
         flags = self._flags
         erasures: tuple[Erasure, ...] = ()
         if self._losses:
@@ -443,7 +446,12 @@ class StreamDecoder:
             overlap = min(self._seam_bytes, len(syndrome))
             syndrome[:overlap] ^= shot.seam[:overlap]
         decoder = self._bank.get(window, erasures)
-        return Job(self, shot, window, decoder, syndrome[None], flags, came, regions=regions)
+        tier = self._bank.tier
+        return Job(self, shot, window, decoder, syndrome[None], flags, came, tier, regions=regions)
+
+    def key(self, job: Job) -> WindowKey:
+        """What a job's windows are looked up by."""
+        return self._bank.key(job.window)
 
     def finish(self, job: Job, answers: Answers) -> None:
         """Take the answer to one of this stream's jobs."""
@@ -458,21 +466,22 @@ class StreamDecoder:
         seam = carry_seam(self._space, window, shot.seam, answer[self._frame_bytes :])
         shot.frame, shot.seam = frame, seam
         shot.start += window.commit
+        shot.busy = False
         self._expect_next(shot)
-        committed = Committed(
-            -1,
-            shot.base + window.start,
-            window.commit,
-            self._bank.tier if answers.tiers is None else Tier(int(answers.tiers[0])),
-            flags,
-            frame,
-            seam,
-            job.came,
-            job.took,
+        shot.done.append(
+            Committed(
+                -1,
+                shot.base + window.start,
+                window.commit,
+                job.tier if answers.tiers is None else Tier(int(answers.tiers[0])),
+                flags,
+                frame,
+                seam,
+                job.came,
+                job.took,
+                math.nan if answers.confidence is None else float(answers.confidence[0]),
+            )
         )
-        if answers.confidence is not None:
-            committed.confidence = float(answers.confidence[0])
-        shot.done.append(committed)
 
     def commits(self) -> list[Committed]:
         """Take the commits that are next in order."""

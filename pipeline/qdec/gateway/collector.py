@@ -52,8 +52,16 @@ _LANE_COUNTERS = (
     ("gaps", "qdec_gaps", "Times that rounds were missing and asked for again."),
     ("duplicates", "qdec_duplicates", "Frames of rounds that had been received before."),
     ("unroutable", "qdec_unroutable_messages", "Messages to clients that had gone."),
+    ("discarded", "qdec_discarded_answers", "Answers of the accelerator that came too late."),
     ("opened", "qdec_streams_opened", "Streams opened or resumed."),
     ("closed", "qdec_streams_closed", "Streams closed or given up."),
+)
+_ACCELERATOR_COUNTERS = (
+    ("windows", "qdec_accelerator_windows", "Windows that the accelerator decoded."),
+    ("batches", "qdec_accelerator_batches", "Calls of a decoder for them."),
+    ("skipped", "qdec_accelerator_skipped_windows", "Windows that came too late to be begun."),
+    ("unknown", "qdec_accelerator_unknown_windows", "Windows of a kind that it has not compiled."),
+    ("failed", "qdec_accelerator_failed_windows", "Windows on which its decoder failed."),
 )
 _LANE_GAUGES = (
     ("open_streams", "qdec_open_streams", "Streams open now."),
@@ -89,6 +97,7 @@ class ArenaCollector(Collector):
         config, reading = self._config(), self._reader.read()
         yield InfoMetricFamily("qdec_build", "Version of the service.", value=self._build)
         yield from _service(len(config.lane), reading)
+        yield from _accelerator(reading)
         nothing = LaneStats()
         lanes = [reading.lanes.get(i, nothing) for i in range(len(config.lane))]
         yield from _lanes(lanes)
@@ -125,6 +134,27 @@ def _service(lanes: int, reading: Reading) -> Iterator[Metric]:
     yield from (up, since, restarts)
 
 
+def _accelerator(reading: Reading) -> Iterator[Metric]:
+    counted = reading.accelerator
+    yield GaugeMetricFamily(
+        "qdec_accelerator_up",
+        "1 while there is an accelerator that serves.",
+        value=int(counted.generation != 0),
+    )
+    yield CounterMetricFamily(
+        "qdec_accelerator_restarts",
+        "Accelerators that served and died.",
+        value=reading.head.accelerator_restarts,
+    )
+    for attribute, name, words in _ACCELERATOR_COUNTERS:
+        yield CounterMetricFamily(name, words, value=getattr(counted, attribute))
+    batches = HistogramMetricFamily(
+        "qdec_accelerator_batch_duration_seconds", "Calls of a decoder in the accelerator."
+    )
+    _add_histogram(batches, [], Histogram(counted.batch_words))
+    yield batches
+
+
 def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:
     for attribute, name, words in _LANE_COUNTERS:
         counter = CounterMetricFamily(name, words, labels=["lane"])
@@ -137,9 +167,18 @@ def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:
             gauge.add_metric([str(i)], getattr(lane, attribute))
         yield gauge
     yield from _answers(lanes)
+    fallbacks = CounterMetricFamily(
+        "qdec_fallback_windows",
+        "Windows of accelerated streams that the lane answered itself, by reason.",
+        labels=["lane", "reason"],
+    )
+    for i, lane in enumerate(lanes):
+        for reason, count in lane.fallbacks.items():
+            fallbacks.add_metric([str(i), reason], count)
+    yield fallbacks
     stages = HistogramMetricFamily(
         "qdec_stage_duration_seconds",
-        "Time of a window in each stage: queue, decode, answer, and window for all of them.",
+        "Time of a window in each stage: queue, decode or accelerator, answer; window for all.",
         labels=["lane", "stage"],
     )
     for i, lane in enumerate(lanes):

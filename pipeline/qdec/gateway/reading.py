@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from operator import add
 from typing import TypeVar
 
+from qdec.accelerator.stats import AcceleratorStats
 from qdec.arena import Arena, Head
 from qdec.lane.stats import MAX_NAMED, NAME_BYTES, LaneStats, StreamStats, stream_offset
 
@@ -24,11 +25,13 @@ class Reading:
 
     Attributes:
         head: the supervisor's.
+        accelerator: what the accelerator counts.
         lanes: of each lane that was ever served.
         streams: of each stream with counters of its own that was ever opened.
     """
 
     head: Head
+    accelerator: AcceleratorStats
     lanes: dict[int, LaneStats]
     streams: dict[str, StreamStats]
 
@@ -60,6 +63,7 @@ class Reader:
                 _add_to(streams, name, _without_old_gauges(StreamStats, stream, live))
         return Reading(
             head,
+            self._arena.accelerator,
             {lane: LaneStats.at(words) for lane, words in lanes.items()},
             {name: StreamStats.at(words) for name, words in streams.items()},
         )

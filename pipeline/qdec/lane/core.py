@@ -7,11 +7,13 @@ in `outbox`. Tests step it message by message.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from qdec import __version__
+from qdec.accelerator.link import Link
 from qdec.bus import wire
 from qdec.bus.wire import (
     Closed,
@@ -32,6 +34,7 @@ from qdec.commit import Job, run_jobs
 from qdec.config import Config
 from qdec.errors import QdecError, WireCode, WireError
 from qdec.lane.library import Library
+from qdec.lane.offload import Offload
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
 from qdec.lane.schedule import Turn, Waiting, effective_due, plan
 from qdec.lane.session import Arrival, Session, Terms
@@ -71,8 +74,19 @@ class LaneCore:
         library: Library,
         clock: Callable[[], int] = time.monotonic_ns,
         slot: Slot | None = None,
+        link: Link | None = None,
     ) -> None:
-        """Serve lane number `lane` of a configuration; count in `slot`, or privately."""
+        """Serve a lane.
+
+        Args:
+            config: of the service.
+            lane: which of its lanes.
+            key: authenticates cursors.
+            library: what is compiled.
+            clock: ns of CLOCK_MONOTONIC.
+            slot: where to count; privately if None.
+            link: to the accelerator.
+        """
         self.outbox: list[Outgoing] = []
         self._slot = slot or Slot()
         self.stats = self._slot.lane
@@ -85,6 +99,8 @@ class LaneCore:
         self._sessions: dict[int, Session] = {}
         self._by_name: dict[str, Session] = {}
         self._ready: dict[int, Session] = {}
+        self._link = link
+        self._offload: Offload | None = None  # for who needs it
         self._section_ns = _SECTION_NS
         self._next_handle = 1
         self._last_epoch = 0
@@ -100,12 +116,24 @@ class LaneCore:
         """Whether `work` has left something to do."""
         return bool(self._ready)
 
+    @property
+    def awaiting(self) -> bool:
+        """Whether windows are in the accelerator's hands."""
+        return self._offload is not None and self._offload.busy
+
+    @property
+    def wake_at(self) -> float:
+        """When `work` has to be called again at the latest, in seconds of CLOCK_MONOTONIC."""
+        return math.inf if self._offload is None else self._offload.wake_at / 1e9
+
     def configure(self, config: Config) -> None:
         """Use a new configuration for streams that open from now on.
 
         A stream that belongs to another lane now is closed here: resuming leads its client there.
         """
         self._doorkeeper.config = config
+        if self._offload is not None:
+            self._offload.margin.least = config.accelerator.margin_us * 1000
         owns = self._doorkeeper.owns
         for session in [s for s in self._sessions.values() if not owns(s.terms)]:
             self._drop(session)
@@ -212,6 +240,9 @@ class LaneCore:
         )
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
+        if terms.kinds is not None and self._offload is None:
+            margin_ns = self._doorkeeper.config.accelerator.margin_us * 1000
+            self._offload = Offload(self._link, self.stats, margin_ns)
         self._bound_sections()
         self.stats.opened += 1
         state = decoder.state
@@ -251,6 +282,8 @@ class LaneCore:
         session.tally.show(is_open=False)
         del self._sessions[session.handle]
         self._ready.pop(session.handle, None)
+        if self._offload is not None:
+            self._offload.forget(session)
         self._bound_sections()
         if self._by_name.get(session.terms.stream) is session:
             del self._by_name[session.terms.stream]
@@ -269,15 +302,21 @@ class LaneCore:
         """Decode what is ready, for a while, and put the commits in the outbox.
 
         Returns:
-            Windows decoded; 0 when there is nothing left to do.
+            Windows answered; 0 when there is nothing left to do.
         """
-        if not self._ready:
+        offload = self._offload
+        if not self._ready and (offload is None or not offload.busy):
             return 0
         answered: dict[int, Session] = {}
         decoded = 0
         now = self._clock()
         until = now + min(_SLICE_NS, self._section_ns)
-        while self._ready:
+        if offload is not None:
+            for session in offload.collect(now):
+                decoded += 1
+                self._answered(session, now)
+                answered[session.handle] = session
+        while self._ready or (offload is not None and offload.is_urgent(now)):
             jobs = self._section(now)
             if not jobs:
                 continue
@@ -285,10 +324,12 @@ class LaneCore:
                 self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
             windows = run_jobs(jobs, _MAX_BATCH)
             ended = self._clock()
+            if offload is not None:
+                offload.matched(ended)
             self.stats.decode.add((ended - now) // windows, windows)
             decoded += windows
             for session in self._served:
-                session.served = ended
+                self._answered(session, ended)
                 answered[session.handle] = session
             now = ended
             if now >= until:
@@ -297,25 +338,57 @@ class LaneCore:
             self._commit(session, now)
         return decoded
 
+    def _answered(self, session: Session, now: int) -> None:
+        """A stream had windows answered; where it waited for them, it may have another now."""
+        session.served = now
+        if session.terms.kinds is not None and session.decoder.ready(1):
+            self._ready[session.handle] = session
+
     def _section(self, now: int) -> list[Job]:
         """The windows to decode next; streams that have none are taken off the ready list."""
         self._served: list[Session] = []
         jobs: list[Job] = []
+        offload = self._offload
+        if offload is not None:
+            self._hand_over(offload, now)
+            for session, job in offload.urgent(now, self._section_ns):
+                self._served.append(session)
+                jobs.append(job)
+            if jobs or not self._ready:
+                return jobs
         for handle, windows in self._turns(now):
             session = self._ready[handle]
             mine = self._jobs_of(session, windows)
             if mine:
                 jobs.extend(mine)
                 self._served.append(session)
+                if offload is not None and session.terms.kinds is not None:
+                    offload.answered_here(session, mine, now)
             else:
                 self._ready.pop(handle, None)
         return jobs
 
+    def _hand_over(self, offload: Offload, now: int) -> None:
+        """Give the accelerator what it may have; streams that it has no room for stay ready."""
+        for handle, session in list(self._ready.items()):
+            if session.terms.kinds is None:
+                continue
+            while room := offload.room(session.terms.tier, now)[0]:
+                jobs = self._jobs_of(session, room)
+                for job in jobs:
+                    offload.hand_over(session, job, now)
+                if not jobs:
+                    self._ready.pop(handle, None)
+                    break
+
     def _turns(self, now: int) -> list[Turn]:
+        longest = self._section_ns
+        if self._offload is not None:
+            longest = min(longest, max(0, self._offload.wake_at - now))
         if len(self._ready) == 1:
             (session,) = self._ready.values()
             cost = session.decoder.cost.typical
-            most = min(_MAX_READY, self._section_ns // cost) if cost else 1
+            most = min(_MAX_READY, longest // cost) if cost else 1
             return [Turn(session.handle, max(1, most))]
         waiting = []
         for handle, session in list(self._ready.items()):
@@ -327,7 +400,7 @@ class LaneCore:
             came, cost = decoder.first_ready()
             due = effective_due(came.t_recv, session.terms.deadline_ns, session.served)
             waiting.append(Waiting(handle, due, cost, ready))
-        return plan(waiting, now, self._section_ns) if waiting else []
+        return plan(waiting, now, longest) if waiting else []
 
     def _jobs_of(self, session: Session, limit: int) -> list[Job]:
         try:

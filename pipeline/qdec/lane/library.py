@@ -6,8 +6,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from qdec.accelerator.exchange import most_windows
+from qdec.accelerator.kinds import kinds_needed
 from qdec.codes import Code, Limits, Part
 from qdec.codes.code import (
     DEFAULT_LIMITS,
@@ -17,16 +19,18 @@ from qdec.codes.code import (
     read_round_map,
 )
 from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
+from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.gate import GateReport, try_faults
+from qdec.match.models import Model, read_model
 from qdec.match.offline import OfflineDecoder
-from qdec.neural.ising.model import IsingModel, compile_model, stored_weights
-from qdec.neural.store import load_model
+from qdec.match.tier import FALLBACK
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
+from qdec.windows.cut import answer_bytes
 
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
@@ -36,12 +40,34 @@ _GATED_PAIRS = 50_000
 _PROBED_FAULTS = 64
 # What trying them may take, about: when a guest opens, and before the service is ready.
 _GATE_S = 0.3
-_WARM_GATE_S = 10.0
+WARM_GATE_S = 10.0
 
 # Of a calibration while other streams may wait, and before the service is ready; 1 is a second.
 _EFFORT = 0.2
-_WARM_EFFORT = 1.0
+WARM_EFFORT = 1.0
 
+
+class Plan(NamedTuple):
+    """What a configured stream is decoded with.
+
+    Attributes:
+        code: its rounds as the stream brings them.
+        tier: what is to answer.
+        geometry: its windows.
+        length: rounds per shot; None if endless.
+        model: name or path of the tier's model; None where it takes none, or its own.
+        switching: what is wanted beyond the tier's bare answers.
+    """
+
+    code: Code
+    tier: Tier
+    geometry: Geometry
+    length: int | None
+    model: str | None
+    switching: Switching
+
+
+_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None, Switching]
 _BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None, Switching]
 
 
@@ -52,8 +78,9 @@ class Library:
         """Start empty."""
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
+        self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier, str | None, Switching], str] = {}
-        self._models: dict[str, IsingModel] = {}
+        self._models: dict[str, Model] = {}
 
     def code(
         self,
@@ -112,7 +139,7 @@ class Library:
             geometry: the windows' lengths.
             length: rounds of a shot; None for an endless one.
             part: the part of the code to answer for.
-            model: name or path of the model of a tier that needs one.
+            model: name or path of the model of a tier that takes one.
             switching: what is wanted beyond the tier's bare answers.
             effort: what a new one may spend on calibrating confidence; see `Assessor`.
 
@@ -120,7 +147,7 @@ class Library:
             GeometryError: a window cannot be compiled.
             ModelError: the model is missing, damaged, or not for this code.
         """
-        model = model if tier.needs_model else None
+        model = model if tier.takes_model else None
         key = (code.digest, code.spacetime.repetition, tier, geometry, part, model, switching)
         bank = self._banks.get(key)
         if bank is None:
@@ -134,12 +161,30 @@ class Library:
         bank.prepare(length)
         return bank
 
-    def _model(self, name: str | None) -> IsingModel | None:
+    def kinds(
+        self,
+        bank: WindowBank,
+        tier: Tier,
+        length: int | None,
+        model: str | None,
+        switching: Switching = NO_SWITCHING,
+    ) -> dict[WindowKey, int]:
+        """What the accelerator calls the windows of a stream that a tier answers there."""
+        space = bank.code.spacetime
+        key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model, switching)
+        kinds = self._kinds.get(key)
+        if kinds is None:
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model, switching)
+            if len(self._kinds) > _KEPT_BANKS:
+                self._kinds.popitem(last=False)
+        return kinds
+
+    def _model(self, name: str | None) -> Model | None:
         """The model of a name or path, loaded and compiled once."""
         if name is None:
             return None
         if name not in self._models:
-            self._models[name] = compile_model(stored_weights(load_model(name)))
+            self._models[name] = read_model(name)
         return self._models[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
@@ -152,36 +197,52 @@ class Library:
             ConfigError: the stream cannot be served; the message names it.
         """
         try:
-            code = self._from_files(stream).streamed(raw=stream.raw)
-            geometry = choose_geometry(
-                parse_geometry(stream.windows),
-                code,
-                endless=stream.endless,
-                distance=stream.distance,
-            )
-            tier = Tier.from_label(stream.tier)
+            plan = self.plan(stream)
+            code, tier, switching = plan.code, plan.tier, plan.switching
+            if stream.is_accelerated:
+                tier, switching = FALLBACK, switching.of_one_tier
             ring_rounds = rounds_in_flight(
-                code, geometry, raw=stream.raw, wanted=stream.ring_rounds, limit=max_stream_bytes
+                code,
+                plan.geometry,
+                raw=stream.raw,
+                wanted=stream.ring_rounds,
+                limit=max_stream_bytes,
             )
-            length = None if stream.endless else code.spacetime.rounds
             banks = [
                 self.bank(
                     code,
                     tier,
-                    geometry,
-                    length,
+                    plan.geometry,
+                    plan.length,
                     part_of(code, stream, part),
-                    stream.model,
-                    stream.switching,
-                    effort=_WARM_EFFORT,
+                    plan.model,
+                    switching,
+                    effort=WARM_EFFORT,
                 )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, stream.model, stream.switching, budget_s=_WARM_GATE_S)
+            self.fence(code, tier, plan.model, switching, budget_s=WARM_GATE_S)
             for bank in banks:
-                make_decoder(bank, length=length, ring_rounds=ring_rounds, raw=stream.raw)
+                make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
+
+    def plan(self, stream: StreamConfig) -> Plan:
+        """What a configured stream is to be decoded with.
+
+        Raises:
+            QdecError: its code cannot be read, or the windows do not suit it.
+        """
+        code = self._from_files(stream).streamed(raw=stream.raw)
+        geometry = choose_geometry(
+            parse_geometry(stream.windows),
+            code,
+            endless=stream.endless,
+            distance=stream.distance,
+        )
+        length = None if stream.endless else code.spacetime.rounds
+        tier = Tier.from_label(stream.tier)
+        return Plan(code, tier, geometry, length, stream.model, stream.switching)
 
     def fence(
         self,
@@ -202,7 +263,7 @@ class Library:
         switching = replace(switching, confidence=False)
         if tier is Tier.MATCHING and not switching:
             return ""
-        model = model if tier.needs_model else None
+        model = model if tier.takes_model else None
         key = (code.digest, tier, model, switching)
         if key not in self._fenced:
             decoder = OfflineDecoder(
@@ -223,10 +284,14 @@ def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
 
 
 def make_decoder(
-    bank: WindowBank, *, length: int | None, **options: Any
+    bank: WindowBank, *, length: int | None, accelerated: bool = False, **options: Any
 ) -> StreamDecoder | ShotDecoder:
     """In columns where each shot is one window, else window by window."""
     if length is not None and bank.geometry.is_whole:
+        if accelerated:  # jobs that fit a slot
+            space = bank.code.spacetime
+            size = length * space.layout.record_bytes
+            options["most_shots"] = max(1, most_windows(size, sum(answer_bytes(space))))
         return ShotDecoder(bank, length=length, **options)
     return StreamDecoder(bank, length=length, **options)
 

@@ -12,13 +12,14 @@ from qdec.bus.cursor import Cursor, unseal
 from qdec.bus.wire import Open, OpenBody
 from qdec.codes import Code, Limits
 from qdec.codes.code import DEFAULT_LIMITS
-from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState
+from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState, WindowBank
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.lane.library import Library, make_decoder, part_of
 from qdec.lane.session import Terms
 from qdec.match import Tier
+from qdec.match.tier import FALLBACK
 from qdec.windows import Geometry, choose_geometry, parse_geometry
 
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
@@ -111,11 +112,24 @@ class Doorkeeper:
             geometry = choose_geometry(
                 parse_geometry(wanted.windows), code, endless=endless, distance=wanted.distance
             )
+        accelerated = tier is not FALLBACK and wanted.accelerates(tier)
+        by_lane = FALLBACK if accelerated else tier
         if configured is None:
-            most = _HURRIED_COMPONENTS[tier] if hurry else _GUEST_COMPONENTS
+            most = _HURRIED_COMPONENTS[by_lane] if hurry else _GUEST_COMPONENTS
             # What tells how sure answers are is compiled and tried out as well.
             self._check_guest(code, geometry, most // 2 if wanted.switching else most)
         shot_rounds = None if endless else code.spacetime.rounds
+        part = part_of(code, wanted, body.part or 0)
+        model = wanted.model
+        switching = wanted.switching
+        mine = switching.of_one_tier if accelerated else switching
+        bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model, mine)
+        kinds = None
+        if accelerated:  # a guest's windows are compiled in no other process
+            known = configured is not None
+            kinds = {}
+            if known:
+                kinds = self._library.kinds(bank, tier, shot_rounds, model, switching)
         terms = Terms(
             body.stream,
             code,
@@ -126,9 +140,10 @@ class Doorkeeper:
             wanted.deadline_us * 1000,
             int(self.config.service.gap_ms * 1e6),
             int(self.config.service.pause_ms * 1e6),
-            part_of(code, wanted, body.part or 0),
+            part,
+            kinds,
         )
-        return self._open(terms, wanted, cursor)
+        return self._open(terms, bank, wanted, cursor)
 
     def _check_guest(self, code: Code, geometry: Geometry, most: int) -> None:
         """A guest's windows are compiled in the lane's own thread: keep that short."""
@@ -144,7 +159,9 @@ class Doorkeeper:
                 "serves nobody else",
             )
 
-    def _open(self, terms: Terms, wanted: StreamConfig, cursor: Cursor | None) -> Opening:
+    def _open(
+        self, terms: Terms, bank: WindowBank, wanted: StreamConfig, cursor: Cursor | None
+    ) -> Opening:
         code = terms.code
         ring_rounds = rounds_in_flight(
             code,
@@ -153,16 +170,7 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        bank = self._library.bank(
-            code,
-            terms.tier,
-            terms.geometry,
-            terms.shot_rounds,
-            terms.part,
-            wanted.model,
-            wanted.switching,
-        )
-        fence = self._library.fence(code, terms.tier, wanted.model, wanted.switching)
+        fence = self._library.fence(code, bank.tier, wanted.model, bank.switching)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -170,13 +178,14 @@ class Doorkeeper:
             raw=terms.raw,
             state=None if cursor is None else _state(cursor),
             flags=int(Flag.FENCED) if fence else 0,
+            accelerated=terms.kinds is not None,
         )
         hidden = (
             f"{code.undetectable} mechanisms flip no detector: no decoder can correct them"
             if code.undetectable
             else ""
         )
-        notes = tuple(note for note in (*bank.notes, fence, hidden) if note)
+        notes = tuple(note for note in (*bank.notes, _who_answers(terms), fence, hidden) if note)
         lanes = self.config.lane
         return Opening(terms, decoder, notes, tuple(lanes[i].endpoints[0] for i in wanted.lanes))
 
@@ -282,6 +291,18 @@ class Doorkeeper:
             return choose_geometry(pinned, code, endless=wanted.endless)
         except GeometryError as error:
             raise CursorError(f"the cursor does not fit any more: {error}") from None
+
+
+def _who_answers(terms: Terms) -> str:
+    """What to know about the answers to a stream that the lane does not answer by itself."""
+    if terms.kinds is None:
+        return ""
+    if not terms.kinds:
+        return f"{terms.tier.label} is for configured streams: {FALLBACK.label} answers this one"
+    return (
+        f"the accelerator answers with {terms.tier.label}, the lane with {FALLBACK.label} where "
+        "that would be too late: each commit says which"
+    )
 
 
 def _state(cursor: Cursor) -> StreamState:

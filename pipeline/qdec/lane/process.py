@@ -7,6 +7,8 @@ import time
 
 import zmq
 
+from qdec.accelerator.doorbells import Doorbells, ring, silence
+from qdec.accelerator.link import Link
 from qdec.arena import Arena
 from qdec.child import Child, main
 from qdec.config import Config
@@ -35,6 +37,7 @@ class LaneProcess:
         self._library = Library()
         self._context = zmq.Context(io_threads=1)
         self._drain_until: float | None = None
+        self._bell: int | None = None
         self._busy_at = 0.0
         self._next_beat = 0.0
 
@@ -64,7 +67,8 @@ class LaneProcess:
         lane = int(message["post"])
         self._set_up(config, lane)
         slot = self._slot(message["slot"])
-        self._core = LaneCore(config, lane, key, self._library, slot=slot)
+        link = self._link(message["slot"])
+        self._core = LaneCore(config, lane, key, self._library, slot=slot, link=link)
         self._router = Router(self._context, config.lane[lane].endpoints)
         self._child.control.send("serving")
         try:
@@ -83,6 +87,20 @@ class LaneProcess:
             log.error("what this lane counts will not be exported: %s", error)
             return None
 
+    def _link(self, index: int | None) -> Link | None:
+        """To the accelerator, there or not; without one, the lane answers every window itself."""
+        bells = Doorbells(self._child.doorbells)
+        if index is None or index >= bells.slots:
+            return None
+        try:
+            arena = Arena(self._child.arena_fd)
+            exchange, words = arena.share_exchange(index), arena.share_accelerator()
+        except (ArenaError, OSError) as error:
+            log.error("this lane will not use the accelerator: %s", error)
+            return None
+        self._bell = bells.of(index)
+        return Link(exchange, words, lambda: ring(bells.accelerator))
+
     def _set_up(self, config: Config, lane: int) -> None:
         """Real-time work, as far as it is to be had; before the first socket."""
         cpus, service = [one.cpu for one in config.lane], config.service
@@ -95,18 +113,23 @@ class LaneProcess:
 
     def _loop(self) -> None:
         others = [self._child.control.fileno(), self._router.monitor_fd]
+        others += [] if self._bell is None else [self._bell]
         next_look = 0.0
         while True:
             received, emptied = self._receive()
-            busy = bool(self._core.work()) or received > 0
+            busy = bool(self._core.work()) or received > 0 or self._core.awaiting
             if busy:
                 self._busy_at = time.monotonic()
             self._send()
             self._core.stats.turns += 1
-            called = False
+            called: list[int] = []
             if emptied and not self._core.waiting:
-                patience_s = max(0.0, self._next_beat - time.monotonic())
+                until = min(self._next_beat, self._core.wake_at)
+                patience_s = max(0.0, until - time.monotonic())
                 waited, called = self._router.wait(others, patience_s)
+                if self._bell in called:
+                    silence(self._bell)
+                    called.remove(self._bell)
                 if waited:  # else a message came during the work, and has waited since
                     self._queue_is_empty()
                     self._core.idle = self._core.arrived

@@ -83,20 +83,20 @@ class Router:
             return False
         return True
 
-    def wait(self, others: list[int], timeout_s: float) -> tuple[bool, bool]:
+    def wait(self, others: list[int], timeout_s: float) -> tuple[bool, list[int]]:
         """Until a message is there, one of `others` is readable, or time is up (in true µs).
 
         ZeroMQ's descriptor tells of changes, not of states: what is there already is asked for
         first.
 
         Returns:
-            Whether there was anything to wait for (else a message had come before), and whether one
-            of the others is readable.
+            Whether there was anything to wait for (else a message had come before), and which of
+            the others are readable.
         """
         if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            return False, False
+            return False, []
         readable = select.select([self._fd, *others], [], [], timeout_s)[0]
-        return True, len(readable) > (self._fd in readable)
+        return True, [fd for fd in readable if fd != self._fd]
 
     def someone_left(self) -> bool:
         """Whether a peer has disconnected since this was last asked."""

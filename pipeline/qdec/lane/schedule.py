@@ -8,10 +8,10 @@ due one deadline after it was last served, if it is not due later: everybody's t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-_NEVER = 1 << 62
+NEVER = 1 << 62
 
 
 class Waiting(NamedTuple):
@@ -42,6 +42,19 @@ def effective_due(came: int, deadline: int, served: int) -> int:
     return max(came, served) + deadline
 
 
+def latest_start(windows: Iterable[tuple[int, int]]) -> int:
+    """When decoding must begin at the latest for all of some windows to be answered when due, ns.
+
+    Args:
+        windows: (when it is due, what decoding it is expected to take) of each, in ns. They are
+            decoded one after the other, the one that is due first before the others.
+    """
+    start = NEVER
+    for due, cost in sorted(windows, reverse=True):
+        start = min(start, due) - cost
+    return start
+
+
 def _urgency(one: Waiting, now: int) -> int:
     """When it is due; where that cannot be met, later by its own cost: others still can make it."""
     hopeless = one.due - now < one.cost
@@ -62,13 +75,13 @@ def plan(waiting: Sequence[Waiting], now: int, longest: int) -> list[Turn]:
         does. A window of unknown cost is decoded by itself.
     """
     order = sorted(waiting, key=lambda w: _urgency(w, now))
-    latest_start = _NEVER
-    starts = [_NEVER] * len(order)
+    latest = NEVER
+    starts = [NEVER] * len(order)
     for i in range(len(order) - 1, 0, -1):
         slack = order[i].due - now - order[i].cost
         # Who is late already loses no more by waiting for a section of ordinary length.
-        latest_start = min(latest_start, slack if slack >= 0 else longest)
-        starts[i - 1] = latest_start
+        latest = min(latest, slack if slack >= 0 else longest)
+        starts[i - 1] = latest
     turns: list[Turn] = []
     used = 0
     for one, room in zip(order, starts, strict=True):

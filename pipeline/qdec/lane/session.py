@@ -6,7 +6,7 @@ Pure: no socket and no clock of its own. The lane hands it messages and takes co
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from qdec.bus.cursor import Sealer
 from qdec.bus.wire import Commit, Credit, PauseReason, Rounds, RoundsFlag, encode
 from qdec.codes import Code, Part
 from qdec.commit import Committed, CommittedShots, Flag, ShotDecoder, StreamDecoder
+from qdec.commit.bank import WindowKey
 from qdec.errors import WireCode, WireError
 from qdec.lane.stats import LaneStats, StreamStats
 from qdec.lane.writing import RecordWriter
@@ -47,6 +48,8 @@ class Terms:
         gap_ns: patience with a missing round.
         pause_ns: latency at which to ask for a pause.
         part: the part of the code that is decoded here; None for all of it.
+        kinds: what the accelerator may be asked, see `qdec.accelerator.kinds`; None for streams
+            that the lane answers by itself.
     """
 
     stream: str
@@ -59,6 +62,7 @@ class Terms:
     gap_ns: int
     pause_ns: int
     part: Part | None = None
+    kinds: Mapping[WindowKey, int] | None = None
 
     @property
     def share(self) -> tuple[int, int]:
@@ -215,13 +219,14 @@ class Session:
         """
         parts: list[bytes] = []
         worst = late = preempted = 0
+        tier = commits[0].tier
         cpu_now = time.thread_time_ns()
         stolen = 0
         if idle is not None and now - idle.t < _LONGEST_BACKLOG_NS:
             stolen = max(0, now - idle.t - (cpu_now - idle.cpu))
         deadline = self.terms.deadline_ns
         tally, writer = self.tally, self._writer
-        windows = 0
+        windows = counted = 0
         for c in commits:
             came = c.came
             latency = now - came.t_recv if now > came.t_recv else 0
@@ -239,6 +244,10 @@ class Session:
                 n = len(c.flags)
                 infeasible, erased = c.tell(_INFEASIBLE), c.tell(_ERASED)
                 parts.append(writer.several(c, latency, more))
+            if c.tier != tier:
+                stats.answered(tier, windows - counted, late, preempted)
+                tally.answered(windows - counted, late, preempted)
+                tier, counted, late, preempted = c.tier, windows, 0, 0
             windows += n
             late += n if more else 0
             preempted += n if more & _PREEMPTED else 0
@@ -248,8 +257,8 @@ class Session:
             stats.window.add(latency, n)
             stats.overhead.add(latency - c.took if latency > c.took else 0, n)
             tally.window.add(latency, n)
-        stats.answered(self.terms.tier, windows, late, preempted)
-        tally.answered(windows, late, preempted)
+        stats.answered(tier, windows - counted, late, preempted)
+        tally.answered(windows - counted, late, preempted)
         self._next_window = c.window + n
         header = Commit(
             self.handle,

@@ -27,6 +27,14 @@ NAME_BYTES = 72
 OUTCOMES = ("in_time", "late", "preempted")
 IN_TIME, LATE, PREEMPTED = range(len(OUTCOMES))
 
+# Why the lane itself answered a window of an accelerated stream: no answer came in time; there is
+# no accelerator, or it is left alone after misses; all slots are out; what came was no answer; the
+# accelerator did not compile such windows.
+REASONS = ("deadline", "down", "refused", "sick", "unfit")
+DEADLINE, DOWN, REFUSED, SICK, UNFIT = range(len(REASONS))
+# Room for more than there are: the layout stays.
+_MAX_REASON = 8
+
 
 class _Durations:
     """Durations in ns in logarithmic buckets: the sum of all, then the buckets."""
@@ -132,7 +140,7 @@ def dense(sparse: dict[str, int]) -> list[int]:
     return counts
 
 
-class _Words(ctypes.Structure):
+class Words(ctypes.Structure):
     """Named words; `ctypes` makes ``stats.rounds += 1`` a load and a store without a call."""
 
     @classmethod
@@ -151,7 +159,7 @@ class _Words(ctypes.Structure):
         """Make what is reached through objects once, not at each access."""
 
 
-class LaneStats(_Words):
+class LaneStats(Words):
     """What a lane counts.
 
     Attributes:
@@ -164,6 +172,7 @@ class LaneStats(_Words):
         gaps, duplicates: frames out of order.
         rounds_erased: rounds given up as lost after a gap.
         unroutable: messages to peers that had gone.
+        discarded: answers of the accelerator that came too late to be used.
         opened, closed: streams.
         open_streams, backlog_rounds, credits_rounds: as they were a moment ago.
         named: streams that the slot has counters for.
@@ -172,6 +181,7 @@ class LaneStats(_Words):
         answer: decoded -> encoded.
         window: received -> encoded.
         overhead: the same, without the decoder's call.
+        accelerator: handed over to the accelerator -> its answer taken.
     """
 
     COUNTERS = (
@@ -187,11 +197,12 @@ class LaneStats(_Words):
         "duplicates",
         "rounds_erased",
         "unroutable",
+        "discarded",
         "opened",
         "closed",
     )
     GAUGES = ("open_streams", "backlog_rounds", "credits_rounds")
-    STAGES = ("queue", "decode", "answer", "window", "overhead")
+    STAGES = ("queue", "decode", "answer", "window", "overhead", "accelerator")
 
     turns: int
     messages: int
@@ -205,6 +216,7 @@ class LaneStats(_Words):
     duplicates: int
     rounds_erased: int
     unroutable: int
+    discarded: int
     opened: int
     closed: int
     open_streams: int
@@ -215,6 +227,7 @@ class LaneStats(_Words):
     _fields_ = (
         *((name, _WORD) for name in (*COUNTERS, *GAUGES, "named")),
         ("answered_words", _WORD * (_MAX_TIER * len(OUTCOMES))),
+        ("fallback_words", _WORD * _MAX_REASON),
         *((f"{stage}_words", _WORD * Histogram.WORDS) for stage in STAGES),
     )
 
@@ -225,6 +238,7 @@ class LaneStats(_Words):
         self.answer = Histogram(self.answer_words)
         self.window = Histogram(self.window_words)
         self.overhead = Histogram(self.overhead_words)
+        self.accelerator = Histogram(self.accelerator_words)
 
     def answered(self, tier: int, windows: int, late: int = 0, preempted: int = 0) -> None:
         """Count windows that a tier answered; the late are some of them, the preempted of those."""
@@ -233,6 +247,15 @@ class LaneStats(_Words):
         if late:
             answered[first + LATE] += late - preempted
             answered[first + PREEMPTED] += preempted
+
+    def fell_back(self, reason: int, windows: int) -> None:
+        """Count windows that the lane answered in the accelerator's stead."""
+        self.fallback_words[reason] += windows
+
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """Windows that the lane answered in the accelerator's stead, by reason."""
+        return dict(zip(REASONS, self.fallback_words, strict=False))
 
     def answers(self, tier: Tier) -> list[int]:
         """Windows that a tier answered, one number per outcome."""
@@ -258,10 +281,10 @@ class LaneStats(_Words):
         counted = {name: getattr(self, name) for name in self.COUNTERS}
         windows = {name: getattr(self, name) for name in ("windows", "late", "preempted")}
         stages = {name: getattr(self, name).sparse() for name in self.STAGES}
-        return {**counted, **windows, **stages}
+        return {**counted, **windows, "fallbacks": self.fallbacks, **stages}
 
 
-class StreamStats(_Words):
+class StreamStats(Words):
     """What is counted for one stream.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import numpy as np
@@ -44,7 +45,7 @@ class RecordWriter:
         rows["t_send"] = c.came.t_send
         rows["latency_ns"] = min(latency_ns, _U32)
         rows["count"] = c.count
-        rows["confidence"] = c.confidence
+        rows["confidence"] = math.nan if c.confidence is None else c.confidence
         rows["flags"] = c.flags | more_flags
         rows["tier"] = c.tier
         rows["frame"] = c.frames

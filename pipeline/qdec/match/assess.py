@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qdec.codes import Code, Part
-from qdec.match.compile import Model, compile_window
+from qdec.match.compile import compile_window
 from qdec.match.confidence import (
     Calibration,
     ConfidentWindow,
@@ -16,6 +16,7 @@ from qdec.match.confidence import (
 )
 from qdec.match.escalate import NO_SWITCHING, EscalatingWindow, Rung, Switching
 from qdec.match.gap import GapMeter
+from qdec.match.models import Model
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.match.trial import WindowTrial
 from qdec.windows.cut import Erasure, Problem, cut_closed, restrict

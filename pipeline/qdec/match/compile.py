@@ -7,14 +7,11 @@ from qdec.errors import GeometryError
 from qdec.match.correlated import correlated_window
 from qdec.match.ising import ising_window
 from qdec.match.matching import MatchingWindow
+from qdec.match.models import Model, folded_model, ising_model
 from qdec.match.tier import SOFT, CompiledWindow, Tier
 from qdec.match.whole import WholeWindow
-from qdec.neural.folded_model import FoldedModel, shipped_model
-from qdec.neural.ising.model import IsingModel
 from qdec.windows.cut import Erasure, cut, restrict
 from qdec.windows.geometry import Geometry, Window
-
-Model = IsingModel | FoldedModel
 
 
 def compile_window(
@@ -43,7 +40,8 @@ def compile_window(
     Raises:
         GeometryError: the window does not suit the tier (see `cut`, `correlated`, `ising`), or the
             tier cannot answer a part.
-        ModelError: the tier needs a model, and there is none, or it does not suit the code.
+        ModelError: the tier needs a model and there is none, or it is of another family.
+        CodeError: the model does not suit the code.
     """
     if part is not None and tier is not Tier.MATCHING:
         raise GeometryError(
@@ -52,15 +50,12 @@ def compile_window(
         )
     if tier is Tier.ISING:
         matching = compile_window(code, Tier.MATCHING, geometry, window, erasures)
-        return ising_window(
-            code, window, model if isinstance(model, IsingModel) else None, matching
-        )
+        return ising_window(code, window, ising_model(model), matching)
     if tier in SOFT:
         # Compiled code that lanes without networks need not load.
         from qdec.match.soft import soft_window
 
-        folded = model if isinstance(model, FoldedModel) else shipped_model(tier.label)
-        return soft_window(code, tier, window, folded, erasures)
+        return soft_window(code, tier, window, folded_model(tier, model), erasures)
     correlated = tier is Tier.CORRELATED
     if part is not None:
         nodes = part.nodes(window.start, window.end, window.length)

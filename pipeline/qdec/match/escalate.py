@@ -38,6 +38,11 @@ class Switching:
         """Whether anything is wanted."""
         return self.confidence or bool(self.tiers)
 
+    @property
+    def of_one_tier(self) -> Switching:
+        """What of it a tier can do that answers instead, in a hurry: it asks nobody."""
+        return Switching(self.confidence)
+
 
 NO_SWITCHING = Switching()
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qdec.bits import Bytes
 from qdec.codes import Code
-from qdec.errors import GeometryError, ModelError
+from qdec.errors import GeometryError
 from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.ising.model import IsingModel
@@ -67,17 +67,15 @@ class IsingWindow:
 def ising_window(
     code: Code,
     window: Window,
-    model: IsingModel | None,
+    model: IsingModel,
     matching: CompiledWindow,
 ) -> IsingWindow:
     """Put a network in front of a window's matching.
 
     Raises:
-        ModelError: there is no model, or the code is not one for it.
+        ModelError: the code is not one for the model.
         GeometryError: the network looks further ahead than the window's buffer.
     """
-    if model is None:
-        raise ModelError("the ising tier needs a model: name one that `qdec model list` shows")
     halo, buffer = model.architecture.halo, window.end - window.start - window.commit
     if not window.closes and buffer < halo:
         raise GeometryError(

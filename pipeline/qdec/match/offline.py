@@ -13,8 +13,9 @@ from qdec.bits import Bytes
 from qdec.codes import Code, Part
 from qdec.errors import DataError
 from qdec.match.assess import Assessor
-from qdec.match.compile import Model, compile_window
+from qdec.match.compile import compile_window
 from qdec.match.escalate import NO_SWITCHING, Switching
+from qdec.match.models import Model
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at

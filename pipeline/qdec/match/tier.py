@@ -28,9 +28,22 @@ class Tier(IntEnum):
         return self is Tier.ISING
 
     @property
+    def takes_model(self) -> bool:
+        """Whether it can be told which network to answer with."""
+        return self in (Tier.SPEED, Tier.ACCURACY, Tier.ISING)
+
+    @property
     def label(self) -> str:
         """The name in configuration, metrics and tables."""
         return self.name.lower()
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether the accelerator answers its windows unless a stream's configuration says no.
+
+        Lanes decode by themselves what is quick enough for their own thread.
+        """
+        return self not in CLASSICAL
 
     @classmethod
     def from_label(cls, label: str) -> Tier:
@@ -50,6 +63,8 @@ class Tier(IntEnum):
 CLASSICAL = (Tier.MATCHING, Tier.CORRELATED)
 # The tiers whose networks come with the package.
 SOFT = (Tier.SPEED, Tier.ACCURACY)
+# What answers instead of an accelerated tier: exact, quick, and in every lane.
+FALLBACK = Tier.MATCHING
 
 
 @dataclass(frozen=True, slots=True)

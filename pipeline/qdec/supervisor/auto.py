@@ -26,8 +26,8 @@ from qdec.codes import Code
 from qdec.config import AUTO, Config, StreamConfig, stream_error
 from qdec.errors import ConfigError, QdecError
 from qdec.lane.library import Library
-from qdec.match import Tier
 from qdec.match.policy import Candidate, Decision, Measured, Needs, decide
+from qdec.match.tier import FALLBACK
 from qdec.match.tuning import candidates, measure, steady_window
 from qdec.windows import Geometry, choose_geometry, parse_geometry
 
@@ -176,7 +176,7 @@ def settle(config: Config, path: Path | None = None, *, only_kept: bool = False)
     """
     defaults = config.defaults
     if defaults.tier == AUTO:
-        defaults = defaults.model_copy(update={"tier": Tier.MATCHING.label})
+        defaults = defaults.model_copy(update={"tier": FALLBACK.label})
     streams = []
     for index, stream in enumerate(config.stream):
         try:
@@ -189,7 +189,8 @@ def settle(config: Config, path: Path | None = None, *, only_kept: bool = False)
 def _settled(stream: StreamConfig, config: Config, *, only_kept: bool) -> StreamConfig:
     if stream.tier != AUTO:
         return stream
-    matching = stream.model_copy(update={"tier": Tier.MATCHING.label})
+    # Lanes match by themselves: there is nothing to accelerate.
+    matching = stream.model_copy(update={"tier": FALLBACK.label, "accelerated": None})
     if stream.parts > 1:
         return matching
     tuned = tune_stream(stream, kept_in(config), only_kept=only_kept)
@@ -202,6 +203,8 @@ def _settled(stream: StreamConfig, config: Config, *, only_kept: bool) -> Stream
     if choice.switching.tiers:
         ladder["escalate"] = tuple(tier.label for tier in choice.switching.tiers)
         ladder["escalate_below"] = choice.switching.below
+    if choice.tier is FALLBACK:
+        return matching.model_copy(update=ladder)
     return stream.model_copy(update={"tier": choice.tier.label, **ladder})
 
 

@@ -31,9 +31,13 @@ class Role:
         spares: warm children beyond them.
         vital: the service is not ready without it; who dies at a post is replaced at once, since
             streams wait for it. Others wait out a back-off until one has lived for a while.
-        trusted: is given secrets, and counts in the arena; others may only read there.
+        trusted: is given secrets.
+        writes: writes in the arena, and has its doorbells; others may only read there.
         nice: how far its processes stand back where processors are few.
         last: drains when all others are gone.
+        alone: a post's next process serves only when the last one is gone for good.
+        awaited: the service is not announced before one has served or failed: what cannot be
+            served with this configuration is then said at the start.
     """
 
     name: str
@@ -42,8 +46,11 @@ class Role:
     spares: int = 0
     vital: bool = False
     trusted: bool = False
+    writes: bool = False
     nice: int = 0
     last: bool = False
+    alone: bool = False
+    awaited: bool = False
 
 
 class Stage(Enum):
@@ -129,6 +136,7 @@ class Policy:
         self._children: dict[int, Child] = {}
         self._next_id = 1
         self._backoffs: dict[str, _Backoff] = {}
+        self._tried: set[str] = set()
         self._stopping = False
 
     def adopt(self, table: Sequence[Role], stall_s: float, drain_s: float) -> None:
@@ -168,6 +176,13 @@ class Policy:
         )
 
     @property
+    def started(self) -> bool:
+        """Ready, and what is worth waiting for at the start has served, or died trying."""
+        return self.ready and all(
+            role.name in self._tried for role in self.table if role.awaited and role.posts
+        )
+
+    @property
     def stopped(self) -> bool:
         """Stopping was asked for, and nothing runs any more."""
         return self._stopping and not self._children
@@ -191,6 +206,7 @@ class Policy:
         one = self._children[child]
         if one.stage is Stage.STARTING:
             one.stage = Stage.SERVING
+        self._tried.add(one.role.name)
         one.last_beat = now
 
     def beat(self, child: int, now: float) -> None:
@@ -200,6 +216,8 @@ class Policy:
     def exited(self, child: int, now: float) -> None:
         """A child is gone."""
         one = self._children.pop(child, None)
+        if one is not None:
+            self._tried.add(one.role.name)
         if one is None or self._stopping or one.stage is Stage.DRAINING:
             return
         served = one.stage is Stage.SERVING
@@ -259,8 +277,9 @@ class Policy:
         mine = [c for c in self._children.values() if c.role.name == role.name]
         taken = {c.post for c in mine if c.post is not None}
         free = [post for post in range(role.posts) if post not in taken]
+        blocked = role.alone and any(c.stage is Stage.DRAINING for c in mine)
         for child in mine:
-            if free and child.stage is Stage.SPARE:
+            if free and child.stage is Stage.SPARE and not blocked:
                 child.stage, child.post, child.last_beat = Stage.STARTING, free.pop(0), now
                 actions.append(Assign(child.id, child.post))
         coming = sum(c.stage in (Stage.WARMING, Stage.SPARE) for c in mine)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qdec.arena import Arena
+from qdec.accelerator.doorbells import Doorbells
+from qdec.arena import SLOTS, Arena
 from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
@@ -25,7 +26,7 @@ from qdec.supervisor.keys import cursor_key
 from qdec.supervisor.notify import notify, watchdog_interval_s
 from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Role, Spawn
 from qdec.supervisor.slots import Slots
-from qdec.supervisor.table import GATEWAY, LANE, changed_posts, process_table
+from qdec.supervisor.table import ACCELERATOR, GATEWAY, LANE, changed_posts, process_table
 
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
@@ -54,6 +55,8 @@ class Supervisor:
         self._arena_reader = self._arena.reader()
         self._head = self._arena.write_head()
         self._slots = Slots(self._head)
+        self._accelerator = self._arena.share_accelerator()
+        self._doorbells = Doorbells.create(_slots_in_use(config))
         self._policy = Policy(process_table(config), config.service.stall_s, config.service.drain_s)
         self._processes: dict[int, _Process] = {}
         self._selector = selectors.DefaultSelector()
@@ -119,11 +122,14 @@ class Supervisor:
         role = self._policy.child(child).role
         log.info("child %d serves %s %d", child, role.name, post)
         slot = self._slots.take(post, child) if role.name == LANE else None
-        self._tell(child, "serve", post=post, slot=slot, config=self._config_json())
+        self._tell(
+            child, "serve", post=post, slot=slot, generation=child, config=self._config_json()
+        )
 
     def _spawn(self, role: Role) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        arena = self._arena.fd if role.trusted else self._arena_reader
+        arena = self._arena.fd if role.writes else self._arena_reader
+        bells = self._doorbells.fds if role.writes else []
         popen = subprocess.Popen(
             [
                 sys.executable,
@@ -132,8 +138,10 @@ class Supervisor:
                 f"--control-fd={theirs.fileno()}",
                 f"--arena-fd={arena}",
                 f"--parent={os.getpid()}",
+                "--doorbells",
+                *map(str, bells),
             ],
-            pass_fds=[theirs.fileno(), arena],
+            pass_fds=[theirs.fileno(), arena, *bells],
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
@@ -186,12 +194,14 @@ class Supervisor:
                 self._policy.warmed(child, now)
             case "serving":
                 self._policy.serving(child, now)
+                if self._policy.child(child).role.name == ACCELERATOR:
+                    self._accelerator.generation = child
             case "beat":
                 self._policy.beat(child, now)
             case "failed":
                 log.error("child %d: %s", child, message["message"])
-                vital = self._policy.child(child).role.vital
-                if vital and not self._announced and self._failure is None:
+                role = self._policy.child(child).role
+                if (role.vital or role.awaited) and not self._announced and self._failure is None:
                     self._failure = self._blame(message)
                     self._policy.stop()
             case "drained":
@@ -219,6 +229,8 @@ class Supervisor:
         if status:
             log.warning("child %d (pid %d) ended: %s", child, process.popen.pid, _ending(status))
         self._slots.release(child)
+        if self._accelerator.generation == child:
+            self._accelerator.generation = 0  # nobody writes into lanes' slots any more
         self._policy.exited(child, time.monotonic())
 
     def _show(self) -> None:
@@ -233,6 +245,7 @@ class Supervisor:
             head.restarts[lane] = self._policy.restarts[LANE, lane]
         self._shown = len(self._config.lane)
         head.gateway_restarts = self._policy.restarts[GATEWAY, 0]
+        head.accelerator_restarts = self._policy.restarts[ACCELERATOR, 0]
 
     # -- signals -------------------------------------------------------------------------------
 
@@ -312,12 +325,16 @@ class Supervisor:
 
     def _adopt(self, new: Config) -> None:
         now = time.monotonic()
-        for role, post in changed_posts(self._config, new):
+        changed = changed_posts(self._config, new)
+        for role, post in changed:
             log.info("%s %d has a new configuration: draining it", role, post)
             for child in self._policy.retire(role, post, now):
                 self._tell(child, "drain", seconds=new.service.drain_s)
-        stale = [LANE] if new.stream != self._config.stream else []
+        self._doorbells.extend(_slots_in_use(new))
+        more = len(new.lane) > len(self._config.lane)  # for which spares have no doorbells
+        stale = [LANE] if more or new.stream != self._config.stream else []
         stale += [GATEWAY] if new.gateway != self._config.gateway else []
+        stale += [ACCELERATOR] if (ACCELERATOR, 0) in changed else []
         for role in stale:
             for child in self._policy.retire_spares(role, now):
                 self._tell(child, "drain", seconds=0)
@@ -329,7 +346,7 @@ class Supervisor:
         notify("READY=1", "STATUS=serving")
 
     def _report(self) -> None:
-        if self._policy.ready and not self._announced and self._give_up is None:
+        if self._policy.started and not self._announced and self._give_up is None:
             self._announced = True
             endpoints = ", ".join(e for lane in self._config.lane for e in lane.endpoints)
             log.info("ready: %s", endpoints)
@@ -339,6 +356,11 @@ class Supervisor:
         if interval and self._policy.ready and now >= self._next_watchdog:
             self._next_watchdog = now + interval
             notify("WATCHDOG=1")
+
+
+def _slots_in_use(config: Config) -> int:
+    """Slots of the arena that lanes may have at a time: while one drains, another replaces it."""
+    return min(SLOTS, 2 * len(config.lane))
 
 
 def _check_reload(old: Config, new: Config) -> None:

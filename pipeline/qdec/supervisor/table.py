@@ -5,7 +5,7 @@ from __future__ import annotations
 from qdec.config import Config
 from qdec.supervisor.policy import Role
 
-LANE, GATEWAY = "lane", "gateway"
+LANE, GATEWAY, ACCELERATOR = "lane", "gateway", "accelerator"
 
 
 def process_table(config: Config) -> tuple[Role, ...]:
@@ -17,10 +17,24 @@ def process_table(config: Config) -> tuple[Role, ...]:
         spares=config.service.spare_lanes,
         vital=True,
         trusted=True,
+        writes=True,
     )
-    if config.gateway is None:
-        return (lanes,)
-    return lanes, Role(GATEWAY, "qdec.gateway.process", nice=10, last=True)
+    table = [lanes]
+    if config.accelerated:
+        table.append(
+            Role(
+                ACCELERATOR,
+                "qdec.accelerator.process",
+                writes=True,
+                nice=5,
+                last=True,
+                alone=True,
+                awaited=True,
+            )
+        )
+    if config.gateway is not None:
+        table.append(Role(GATEWAY, "qdec.gateway.process", nice=10, last=True))
+    return tuple(table)
 
 
 def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
@@ -29,7 +43,11 @@ def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
     def realtime(config: Config) -> tuple[str, int]:
         return config.service.realtime, config.service.realtime_priority
 
-    lanes = [
+    def accelerated(config: Config) -> tuple[object, ...]:
+        # It hears those lanes that were there when it was started.
+        return config.accelerated, config.accelerator, len(config.lane)
+
+    changed = [
         (LANE, i)
         for i, lane in enumerate(old.lane)
         if i >= len(new.lane)
@@ -37,4 +55,8 @@ def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
         or lane.endpoints != new.lane[i].endpoints
         or lane.cpu != new.lane[i].cpu
     ]
-    return lanes if new.gateway == old.gateway else [*lanes, (GATEWAY, 0)]
+    if accelerated(old) != accelerated(new):
+        changed.append((ACCELERATOR, 0))
+    if new.gateway != old.gateway:
+        changed.append((GATEWAY, 0))
+    return changed

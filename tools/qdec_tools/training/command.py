@@ -20,6 +20,9 @@ from rich.progress import (
 )
 
 from qdec.errors import ConfigError, DataError
+from qdec.neural.folded_model import from_stored
+from qdec.neural.store import load_model
+from qdec_tools.ler.work import available_cores
 from qdec_tools.service import exit_on_sigterm
 from qdec_tools.training.recipe import Recipe, read_recipe
 
@@ -49,9 +52,11 @@ def run(
     recipe_name: str,
     *,
     out: Path,
+    start: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int = 0,
+    workers: int | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     every: int = 100,
@@ -62,9 +67,12 @@ def run(
     Args:
         recipe_name: see `find_recipe`.
         out: folder of the checkpoint, the curve and the model.
+        start: name or path of a model to begin with; None: random weights, or the checkpoint.
         device: ``cpu``, ``cuda``, or ``auto``.
         precision: ``fp32``, ``bf16``, or ``auto``.
         threads: of the processor; 0 for all cores.
+        workers: processes that draw data ahead; None: none on a CPU (drawing takes a hundredth of
+            a step there), all cores but one beside a GPU.
         steps: instead of the recipe's number.
         minutes: stop after that long, with a checkpoint.
         every: steps from one checkpoint (and point of the curve) to the next.
@@ -82,11 +90,13 @@ def run(
     recipe = read_recipe(path)
     if steps is not None:
         recipe = recipe.model_copy(update={"steps": steps})
-    trainer = _trainer(recipe, device, precision, threads)
+    trainer = _trainer(recipe, device, precision, threads, workers)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / _CHECKPOINT
     if checkpoint.exists():
         trainer.load(checkpoint)
+    elif start is not None:
+        trainer.start_from(from_stored(load_model(start)))
     curve = Curve(out / _CURVE, trainer.step)
     until = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     try:
@@ -94,12 +104,14 @@ def run(
             _train(trainer, curve, checkpoint, until, every, shots, show)
     except KeyboardInterrupt:
         pass
+    finally:
+        trainer.data.close()
     trainer.save(checkpoint)
     _export(trainer, out, curve)
     return 0 if trainer.step >= recipe.steps else _INTERRUPTED
 
 
-def _trainer(recipe: Recipe, device: str, precision: str, threads: int) -> Any:
+def _trainer(recipe: Recipe, device: str, precision: str, threads: int, workers: int | None) -> Any:
     try:
         import torch
     except ImportError:
@@ -112,7 +124,9 @@ def _trainer(recipe: Recipe, device: str, precision: str, threads: int) -> Any:
         raise DataError("PyTorch sees no CUDA device here: train with --device cpu")
     if threads:
         torch.set_num_threads(threads)
-    return Trainer(recipe, device, precision)
+    if workers is None:
+        workers = max(0, available_cores() - 1) if device == "cuda" else 0
+    return Trainer(recipe, device, precision, workers)
 
 
 def _train(

@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 
 from qdec.errors import ConfigError
 from qdec.neural.network import Network
-from qdec_tools.training.data import Batch, Data
+from qdec_tools.training.data import Batch, FedData
 from qdec_tools.training.muon import Muon
 from qdec_tools.training.network import FoldedNet
 from qdec_tools.training.recipe import Recipe
@@ -39,17 +39,20 @@ class Trainer:
         windows: windows seen.
     """
 
-    def __init__(self, recipe: Recipe, device: str = "cpu", precision: str = "auto") -> None:
+    def __init__(
+        self, recipe: Recipe, device: str = "cpu", precision: str = "auto", workers: int = 0
+    ) -> None:
         """Start from the recipe's seed.
 
         Args:
             recipe: the run.
             device: ``cpu`` or ``cuda``.
             precision: ``fp32``, ``bf16``, or ``auto`` (bf16 where the processor multiplies it).
+            workers: processes that draw data ahead; 0: none.
         """
         self.recipe = recipe
         arch = recipe.network.architecture
-        self.data = Data(recipe, arch)
+        self.data = FedData(recipe, arch, workers)
         self._device = torch.device(device)
         self._autocast = precision == "bf16" or (precision == "auto" and _multiplies_bf16(device))
         torch.manual_seed(recipe.seed)
@@ -129,6 +132,19 @@ class Trainer:
         """The averaged weights, as the service uses them."""
         weights = {name: p.detach().cpu().numpy().copy() for name, p in self.average.items()}
         return Network(self.recipe.network.architecture, weights)
+
+    @torch.no_grad()
+    def start_from(self, network: Network) -> None:
+        """Begin with a network's weights instead of random ones.
+
+        Raises:
+            ConfigError: it has another architecture.
+        """
+        if network.arch != self.recipe.network.architecture:
+            raise ConfigError("the model to start from has another architecture than the recipe")
+        for name, parameter in self._named.items():
+            parameter.copy_(torch.from_numpy(network.weights[name]))
+            self.average[name] = parameter.detach().clone()
 
     # -- checkpoints ---------------------------------------------------------------------------
 

@@ -24,9 +24,11 @@ BOUNDARY, OUTSIDE, NOBODY, TAKEN = -1, -2, -3, -4
 
 # No estimate of a probability is surer than e^-64.
 CLIP = 64.0
-# The radius that balls get first, and the factor by which they then grow.
-FIRST_RADIUS = 1.5
-GROWTH = 1.7
+# The radius that balls get first, and by how much more than the least step they then grow. Larger
+# steps take fewer rounds and enter nodes in vain: in an odd cluster every event's way out is
+# tried in turn, whichever is cheapest.
+FIRST_RADIUS = 1.0
+STEP = 1.0
 
 # For a literal in a call, numba compiles the function called once more; for these it does not.
 _ZERO, _ONE, _NONE = (cast(int, np.int64(n)) for n in (0, 1, -1))
@@ -347,13 +349,14 @@ def _match(graph: Graph, s: Scratch, row: NDArray[np.float32]) -> tuple[int, int
     if count < 0:
         return FULL, 0, 0
     entries = _ZERO
-    radius = FIRST_RADIUS
     while True:
         for i in range(count):
             if s.events[i]["grow"]:
                 # At least to the next node, however far, so that each round gets further.
-                farther = max(radius, s.events[i]["reach"])
-                entries = _grow(graph, s, row, i, farther, entries)
+                radius = FIRST_RADIUS
+                if s.events[i]["ball"] >= 0:
+                    radius = s.events[i]["reach"] + STEP
+                entries = _grow(graph, s, row, i, radius, entries)
                 if entries < 0:
                     return FULL, count, len(s.entries)
         _label_clusters(s, count)
@@ -383,7 +386,6 @@ def _match(graph: Graph, s: Scratch, row: NDArray[np.float32]) -> tuple[int, int
                 again |= event["mate"] == OUTSIDE
         if not again:
             return LOCAL, count, entries
-        radius *= GROWTH
 
 
 @_inline
@@ -451,7 +453,7 @@ def decode_shots(
     residual: Floats,
     route: Bytes,
     chosen: Bytes,
-) -> None:
+) -> int:
     """Decode B windows.
 
     Args:
@@ -465,7 +467,11 @@ def decode_shots(
         route: ``(B,)``: how each was answered. Where it is FULL the answer is unfinished: `bits`,
             `weight` and `chosen` are those of the likely edges.
         chosen: ``(B, E)`` zeros: 1 for each edge in the answer; or ``(B, 0)``.
+
+    Returns:
+        How many are left to be matched in full.
     """
+    unfinished = 0
     for b in range(len(log_odds)):
         row = log_odds[b]
         # A float is above 0 where its bits are, read as an integer: this loop is all vectors.
@@ -490,9 +496,12 @@ def decode_shots(
         if route[b] == LOCAL:
             residual[b] = _flip_matches(graph, s, count, bits[b], chosen[b])
             weight[b] += residual[b]
-        elif route[b] == INFEASIBLE:
+        elif route[b] == FULL:
+            unfinished += 1
+        else:
             bits[b] = 0
             chosen[b] = 0
             weight[b] = residual[b] = np.inf
         for k in range(entries):
             s.head[s.entries[k]["node"]] = -1
+    return unfinished

@@ -179,7 +179,7 @@ class SparseMatcher:
             np.zeros(shots),
             np.zeros(shots, dtype=np.uint8),
         )
-        kernels.decode_shots(
+        unfinished = kernels.decode_shots(
             self._graph,
             self._scratch,
             log_odds,
@@ -190,8 +190,9 @@ class SparseMatcher:
             out.route,
             chosen,
         )
-        for b in np.flatnonzero(out.route == Route.FULL).tolist():
-            self._match_fully(b, log_odds[b], syndromes[b], out, chosen)
+        if unfinished:
+            for b in np.flatnonzero(out.route == Route.FULL).tolist():
+                self._match_fully(b, log_odds[b], syndromes[b], out, chosen)
         return out
 
     def _match_fully(

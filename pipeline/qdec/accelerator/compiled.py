@@ -1,0 +1,80 @@
+"""What the accelerator has compiled before it says that it serves, and nothing after."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qdec.accelerator.exchange import SLOT_BYTES, most_windows
+from qdec.accelerator.kinds import kind_number
+from qdec.accelerator.worker import Kind
+from qdec.commit.bank import WindowBank
+from qdec.config import StreamConfig
+from qdec.errors import ConfigError, GeometryError, QdecError
+from qdec.lane.library import WARM_EFFORT, WARM_GATE_S, Library
+from qdec.windows.cut import answer_bytes
+from qdec.windows.geometry import Window
+
+
+def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> dict[int, Kind]:
+    """Every kind of window of a configured stream, by its number, compiled and warmed up.
+
+    Engines compile anew for a number of windows that they have not seen: what takes whole batches
+    of another size may round it up to a power of two, for which its decoder has been called here.
+
+    Args:
+        library: what is compiled.
+        stream: from the configuration.
+        batch: most windows that will be decoded together.
+
+    Raises:
+        ConfigError: the tier cannot answer the stream's windows; the message names the stream.
+    """
+    try:
+        plan = library.plan(stream)
+        model, switching = plan.model, plan.switching
+        bank = library.bank(
+            plan.code,
+            plan.tier,
+            plan.geometry,
+            plan.length,
+            model=model,
+            switching=switching,
+            effort=WARM_EFFORT,
+        )
+        _check_room(bank, plan.length)
+        why = library.fence(plan.code, plan.tier, model, switching, budget_s=WARM_GATE_S)
+        kinds = {}
+        for window in bank.needed(plan.length):
+            number = kind_number(bank, plan.tier, bank.key(window), model, switching)
+            if number not in kinds:
+                kinds[number] = Kind(bank.get(window), bool(why))
+                _warm_up(kinds[number], _size(bank, window), batch)
+        return kinds
+    except QdecError as error:
+        raise ConfigError(f"stream '{stream.name}': {error}") from None
+
+
+def _size(bank: WindowBank, window: Window) -> int:
+    return (window.end - window.start) * bank.code.spacetime.layout.record_bytes
+
+
+def _warm_up(kind: Kind, syndrome_bytes: int, batch: int) -> None:
+    size = 1
+    while size < 2 * batch:
+        kind.decoder.decode(np.zeros((size, syndrome_bytes), dtype=np.uint8))
+        size *= 2
+
+
+def _check_room(bank: WindowBank, length: int | None) -> None:
+    """Refuse windows that would never be handed over.
+
+    Raises:
+        GeometryError: they are too large.
+    """
+    space = bank.code.spacetime
+    size = max(_size(bank, window) for window in bank.needed(length))
+    if not most_windows(size, sum(answer_bytes(space))):
+        raise GeometryError(
+            f"its windows have up to {size:,} bytes, and the accelerator takes them "
+            f"up to some {SLOT_BYTES:,}: choose smaller windows, or accelerated = false"
+        )
