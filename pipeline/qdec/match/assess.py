@@ -10,11 +10,11 @@ from qdec.match.confidence import (
     Calibration,
     ConfidentWindow,
     MeasuredWindow,
+    SignalKind,
     SignallingWindow,
     fit,
-    share_a_signal,
 )
-from qdec.match.escalate import NO_SWITCHING, EscalatingWindow, Rung, Switching
+from qdec.match.escalate import NO_SWITCHING, EscalatingWindow, Rung, Switching, signalled
 from qdec.match.gap import GapMeter
 from qdec.match.models import Model
 from qdec.match.tier import CompiledWindow, Tier
@@ -27,6 +27,7 @@ from qdec.windows.geometry import Geometry, Window
 # some (n / 10)^2 µs each here at d = 5 and (n / 6)^2 at d = 13: one to three seconds in all.
 _WORK = 1e8
 _FEWEST, _MOST = 200, 10_000
+_MOST_OF_NETWORKS = 4000  # at a third of a millisecond and more
 # More components than this are not worth preparing a sampler for: confidence is not known.
 _MAX_COMPONENTS = 2_000_000
 _SEED = 0x9DEC
@@ -90,30 +91,29 @@ class Assessor:
         if self._part is not None:
             nodes = self._part.nodes(window.start, window.end, window.length)
             problem = restrict(problem, nodes)
-        gap: GapMeter | None = None
-        windows: list[SignallingWindow] = []
+        windows: list[CompiledWindow] = []
         for tier in self._tiers:
-            model = self._model if tier is self._tiers[0] else None
+            model = None if windows else self._model
             compiled = compile_window(
                 self._code, tier, self._geometry, window, erasures, self._part, model
             )
-            if isinstance(compiled, SignallingWindow):
-                windows.append(compiled)
-                continue
-            gap = gap or GapMeter.of(problem)
-            windows.append(MeasuredWindow(compiled, gap))
+            if not windows and not isinstance(compiled, SignallingWindow):
+                compiled = MeasuredWindow(compiled, GapMeter.of(problem))
+            windows.append(compiled)
+        kinds = _signals(windows)
         found = self._calibrations(window, windows, problem, fresh=calibrate and not erasures)
         rungs = []
-        for tier, one, calibration in zip(self._tiers, windows, found, strict=True):
-            if calibration is None or calibration.signal != one.signal.name:
+        for tier, one, kind, calibration in zip(self._tiers, windows, kinds, found, strict=True):
+            if calibration is None or calibration.signal != kind.name:
                 return windows[0]  # without confidence
             rungs.append(Rung(tier, one, calibration))
-        if len(rungs) == 1:
-            return ConfidentWindow(rungs[0].window, rungs[0].calibration)
+        first = windows[0]
+        if len(rungs) == 1 and isinstance(first, SignallingWindow):
+            return ConfidentWindow(first, rungs[0].calibration)
         return EscalatingWindow(rungs, self._switching.below)
 
     def _calibrations(
-        self, window: Window, windows: list[SignallingWindow], problem: Problem, *, fresh: bool
+        self, window: Window, windows: list[CompiledWindow], problem: Problem, *, fresh: bool
     ) -> list[Calibration | None]:
         rounds = window.end - window.start
         keys = [(tier, rounds, window.commit, window.closes) for tier in self._tiers]
@@ -125,20 +125,32 @@ class Assessor:
                 self._known.update(zip(keys, fitted, strict=True))
         return [self._known.get(key) or self._nearest(key) for key in keys]
 
-    def _fit(self, window: Window, windows: list[SignallingWindow]) -> list[Calibration]:
+    def _fit(self, window: Window, windows: list[CompiledWindow]) -> list[Calibration]:
+        """Fit each tier on the windows that reach whatever gave the signal it goes by.
+
+        Those are all windows for the first signal; behind it, what a tier was not sure of by its
+        own signal says of those windows something else than of any.
+        """
         trial = WindowTrial(self._code, window, self._part)
         wanted = self._effort * _WORK / max(1.0, trial.load) ** 2
-        count = int(min(_MOST, max(_FEWEST, wanted)))
+        most = _MOST_OF_NETWORKS if any(tier.accelerated for tier in self._tiers) else _MOST
+        count = int(max(_FEWEST, min(self._effort * most, wanted)))
         drawn = trial.draw(count, np.random.default_rng(_SEED))
-        found = []
-        before: SignallingWindow | None = None
-        for one in windows:
-            if before is not None and share_a_signal(before, one):
-                answers = one.decode(drawn.syndromes)
-            else:
-                answers, signals = one.decode_signalled(drawn.syndromes)
-                before = one
-            found.append(fit(one.signal, signals, trial.right(drawn, answers)))
+        reach = np.ones(count, dtype=np.bool_)  # windows that the present signal is measured of
+        up = reach
+        signals = np.full(count, np.nan)
+        found: list[Calibration] = []
+        for one, kind in zip(windows, _signals(windows), strict=True):
+            if isinstance(one, SignallingWindow):
+                reach = up
+                signals = np.full(count, np.nan)
+            mine = drawn.rows(np.flatnonzero(reach))
+            answers, own = signalled(one, mine.syndromes)
+            if own is not None:
+                signals[reach] = own
+            calibration = fit(kind, signals[reach], trial.right(mine, answers))
+            up = reach & ~(calibration.apply(signals) >= self._switching.below)
+            found.append(calibration)
         return found
 
     def _nearest(self, key: tuple[Tier, int, int, bool]) -> Calibration | None:
@@ -148,3 +160,11 @@ class Assessor:
         if not known:
             return None
         return min(known, key=lambda one: (one[0][3] != closes, abs(one[0][1] - rounds)))[1]
+
+
+def _signals(windows: list[CompiledWindow]) -> list[SignalKind]:
+    """The signal that each goes by: its own, or that of the one before."""
+    kinds: list[SignalKind] = []
+    for one in windows:
+        kinds.append(one.signal if isinstance(one, SignallingWindow) else kinds[-1])
+    return kinds

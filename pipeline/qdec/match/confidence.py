@@ -53,6 +53,8 @@ class SignalKind:
 # Fits of matching and of correlated matching at d = 3 to 9, p = .001 to .006, whole shots and
 # windows, lie well within.
 GAP = SignalKind("gap", 0.0, 1.0, 1.5, 0.7, 0.25)
+# A network's log-odds are as sure of themselves as its training left them.
+SOFT_GAP = SignalKind("soft gap", 0.0, 0.7, 1.5, 0.5, 0.3)
 EVENTS = SignalKind("events", None, 3.0, 5.0, 0.0, 1.0)
 
 
@@ -179,13 +181,12 @@ class MeasuredWindow:
         """``(B,)`` the signal alone."""
         if self._gap is not None:
             return self._gap.measure(syndromes)
-        return np.asarray(-np.unpackbits(syndromes, axis=1).sum(axis=1, dtype=np.float64))
+        return minus_events(syndromes)
 
 
-def share_a_signal(one: SignallingWindow, other: SignallingWindow) -> bool:
-    """Whether both take their signal from the syndrome, in the same way."""
-    measured = isinstance(one, MeasuredWindow) and isinstance(other, MeasuredWindow)
-    return measured and one.signal is other.signal
+def minus_events(syndromes: Bytes) -> Floats:
+    """``(B,)`` float64: the signal `EVENTS`."""
+    return np.asarray(-np.unpackbits(syndromes, axis=1).sum(axis=1, dtype=np.float64))
 
 
 class ConfidentWindow:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdec.bits import Bytes
-from qdec.match.confidence import Calibration, SignallingWindow, share_a_signal
-from qdec.match.tier import Answers, Tier
+from qdec.match.confidence import Calibration, Floats, SignallingWindow
+from qdec.match.tier import Answers, CompiledWindow, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,17 @@ NO_SWITCHING = Switching()
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A tier on the ladder: its window, and what its signal means."""
+    """A tier on the ladder.
+
+    Attributes:
+        tier: which.
+        window: its window. One that has a signal of its own goes by that; another one, and the
+            calibration with it, by the signal of the tier before.
+        calibration: what the signal says of this tier's answers.
+    """
 
     tier: Tier
-    window: SignallingWindow
+    window: CompiledWindow
     calibration: Calibration
 
 
@@ -60,7 +67,10 @@ class EscalatingWindow:
     """Tiers in order; each answers the windows that the one before was not sure of."""
 
     def __init__(self, rungs: Sequence[Rung], below: float) -> None:
-        """Climb from a rung to the next where the confidence is not `below` or more."""
+        """Climb from a rung to the next where the confidence is not `below` or more.
+
+        The first rung's window has a signal.
+        """
         self._rungs = tuple(rungs)
         self._below = below
         self.notes = tuple(dict.fromkeys(n for rung in rungs for n in rung.window.notes))
@@ -68,31 +78,30 @@ class EscalatingWindow:
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`."""
         first, *others = self._rungs
-        answers, signals = first.window.decode_signalled(syndromes)
-        bits, feasible = answers.bits, answers.feasible
+        answers, signals = signalled(first.window, syndromes)
+        assert signals is not None
+        bits, feasible = answers.bits.copy(), answers.feasible.copy()  # they may be shared
         confidence = first.calibration.apply(signals)
         tiers = _answered(answers, first.tier)
-        before = first.window
         for rung in others:
             rows = np.flatnonzero(~(confidence >= self._below))  # NaN is not sure enough
             if not len(rows):
                 break
-            if share_a_signal(before, rung.window):
-                more, signal = rung.window.decode(syndromes[rows]), signals[rows]
-            else:
-                more, signal = rung.window.decode_signalled(syndromes[rows])
-                signals[rows] = signal
-            if before is first.window:
-                bits = bits.copy()  # they may be the decoder's own
-            bits[rows] = more.bits
-            if not more.feasible.all() or not feasible[rows].all():
-                feasible = feasible.copy()
-                feasible[rows] = more.feasible
-            confidence[rows] = rung.calibration.apply(signal)
+            more, own = signalled(rung.window, syndromes[rows])
+            if own is not None:
+                signals[rows] = own
+            bits[rows], feasible[rows] = more.bits, more.feasible
+            confidence[rows] = rung.calibration.apply(signals[rows])
             tiers[rows] = _answered(more, rung.tier)
-            before = rung.window
         confidence[~feasible] = np.nan
         return Answers(bits, feasible, confidence, tiers)
+
+
+def signalled(window: CompiledWindow, syndromes: Bytes) -> tuple[Answers, Floats | None]:
+    """Answers, and the window's own signal if it has one."""
+    if isinstance(window, SignallingWindow):
+        return window.decode_signalled(syndromes)
+    return window.decode(syndromes), None
 
 
 def _answered(answers: Answers, tier: Tier) -> Bytes:

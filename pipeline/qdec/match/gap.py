@@ -32,7 +32,7 @@ from qdec.windows.cut import Problem
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 # Each observable is matched twice.
-_MAX_OBSERVABLES = 8
+MAX_OBSERVABLES = 8
 # What a frame that cannot be confused with another is given: more than any solution weighs.
 NO_RIVAL = 1e4
 
@@ -48,15 +48,11 @@ class GapMeter:
     def of(cls, problem: Problem) -> GapMeter | None:
         """A meter for the windows of a closed problem; None if an observable of it has no gap."""
         observables = np.unique(problem.ids)
-        if len(observables) > _MAX_OBSERVABLES:
+        if len(observables) > MAX_OBSERVABLES:
             return None
         graphs = []
-        owner = owners(problem.id_ptr)
         for observable in observables.tolist():
-            flips = np.zeros(len(problem.u), dtype=np.bool_)
-            # A component may list an observable twice, which flips nothing.
-            flips[np.flatnonzero(np.bincount(owner[problem.ids == observable]) % 2)] = True
-            classes = _boundary_classes(problem, flips)
+            classes = boundary_classes(problem, flips_of(problem, observable))
             if classes is None:
                 return None
             side, mask = classes
@@ -77,7 +73,13 @@ class GapMeter:
         return gap
 
 
-def _boundary_classes(problem: Problem, flips: Bits) -> tuple[Bits, Bits] | None:
+def flips_of(problem: Problem, observable: int) -> Bits:
+    """``(K,)`` components that flip an observable. (One that lists it twice does not.)"""
+    owner = owners(problem.id_ptr)[problem.ids == observable]
+    return np.asarray(np.bincount(owner, minlength=len(problem.u)) % 2 == 1)
+
+
+def boundary_classes(problem: Problem, flips: Bits) -> tuple[Bits, Bits] | None:
     """Move an observable onto boundary edges.
 
     Args:

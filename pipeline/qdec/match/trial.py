@@ -44,6 +44,12 @@ class Drawn:
     truth: Bytes
     frames: Bytes
 
+    def rows(self, which: NDArray[np.int64]) -> Drawn:
+        """Some of the windows."""
+        return Drawn(
+            self.syndromes[which], self.behind[which], self.truth[which], self.frames[which]
+        )
+
 
 class WindowTrial:
     """Draws windows of one kind and judges their answers.
