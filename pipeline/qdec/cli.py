@@ -79,6 +79,7 @@ def serve(
     from qdec.bus.endpoints import check_endpoint
     from qdec.config import Config, LaneConfig, load_config, stream_error
     from qdec.lane.library import Library
+    from qdec.supervisor.auto import settle
     from qdec.supervisor.run import Supervisor
 
     logging.basicConfig(
@@ -94,6 +95,7 @@ def serve(
         chosen = tuple(check_endpoint(one) for one in endpoint or [DEFAULT_ENDPOINT])
         lane = LaneConfig(endpoints=chosen)
         settings = Config(lane=(lane,))
+    settings = settle(settings, config)
     if check:
         library = Library()
         for index, stream in enumerate(settings.stream):
@@ -577,6 +579,49 @@ def ler(
             as_rows=json,
         )
     )
+
+
+@app.command()
+def tune(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Tune the streams of this configuration."),
+    ] = None,
+    distances: Annotated[
+        str, typer.Option("--distances", "-d", help="Without --config: of endless patches.")
+    ] = "3,5,7",
+    noise: Annotated[
+        str, typer.Option("--noise", "-p", help="Without --config: uniform circuit noise.")
+    ] = "0.003",
+    windows: Annotated[
+        str, typer.Option(help="Without --config: auto, W,C or W,C,M in rounds.")
+    ] = "auto",
+    deadline_us: Annotated[
+        int | None, typer.Option(min=1, help="Of a window, instead of the configuration's.")
+    ] = None,
+    cycle_us: Annotated[
+        float | None, typer.Option("--cycle-us", help="Time per round, to know what keeps up.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure anew, whatever is remembered.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Measure the tiers on this machine and say which one [bold]tier = "auto"[/bold] would take.
+
+    For each stream every tier, and ladders that ask a stronger tier where the first is not sure,
+    answer the same windows, drawn from the stream's own error model: µs for a window alone (median
+    and 99th percentile) and in batches, windows answered wrongly, and what the fault-distance gate
+    says. Plain matching is taken unless another one is fast enough, keeps up, and is shown to be
+    better. It takes some seconds per stream; measurements are remembered in the state directory,
+    and [bold]qdec serve[/bold] decides from the same ones.
+
+    Example: [bold]qdec tune -d 5,7 -p 0.003,0.006 --cycle-us 1[/bold]
+    """
+    from qdec_tools.tune import Wish, run
+
+    wish = Wish(config, distances, noise, windows, deadline_us, cycle_us)
+    raise typer.Exit(run(wish, again=again, json=json))
 
 
 def main() -> None:

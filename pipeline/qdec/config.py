@@ -29,11 +29,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from qdec.bus.endpoints import check_endpoint, check_listen
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
+from qdec.match.escalate import Switching
 from qdec.match.tier import FALLBACK, Tier
 from qdec.neural.store import SUFFIX
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
+# A stream's tier that is chosen at start, from what was measured; see `qdec.supervisor.auto`.
+AUTO = "auto"
 # See `qdec.accelerator.exchange`.
 _ORDERED_STORES = ("x86_64", "AMD64")
 _MAX_PARTS = 8
@@ -63,11 +66,16 @@ class StreamDefaults(_Frozen):
     """What a stream gets that says nothing else.
 
     Attributes:
-        tier: way to answer windows.
+        tier: way to answer windows; ``auto`` is decided before lanes start.
         model: of a tier that needs one: its name in `qdec model list`, or the path of its file.
         windows: ``auto``, ``whole`` or ``W,C``.
         deadline_us: from a window's last byte in the lane to its commit.
         ring_rounds: rounds a stream may have in flight; raised to two windows where needed.
+        confidence: whether commits say how sure they are; matching a window then takes some four
+            times as long.
+        escalate: tiers that are asked next, in this order, where `tier` is not sure enough.
+        escalate_below: the confidence that is not enough.
+        cycle_us: time in which a round comes, for ``auto`` to know whether a tier can keep up.
     """
 
     tier: str = "matching"
@@ -75,11 +83,32 @@ class StreamDefaults(_Frozen):
     windows: str = "auto"
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     ring_rounds: Annotated[int, Field(ge=2, le=1 << 22)] = 16384
+    confidence: bool = False
+    escalate: Annotated[tuple[str, ...], _FromList, Field(max_length=4)] = ()
+    escalate_below: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    cycle_us: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
     @field_validator("tier")
     @classmethod
     def _tier(cls, value: str) -> str:
+        if value == AUTO:
+            return value
         return _checked(value, lambda: Tier.from_label(value))
+
+    @field_validator("escalate")
+    @classmethod
+    def _escalate(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for label in value:
+            _checked(label, lambda label=label: Tier.from_label(label))
+            if Tier.from_label(label).needs_model:
+                raise ValueError(f"{label} cannot be asked next: make it the stream's tier")
+        return value
+
+    @property
+    def switching(self) -> Switching:
+        """What is wanted beyond the tier's bare answers."""
+        tiers = tuple(Tier.from_label(label) for label in self.escalate)
+        return Switching(self.confidence, tiers, self.escalate_below if tiers else 0.0)
 
     @field_validator("windows")
     @classmethod
@@ -139,7 +168,8 @@ class StreamConfig(StreamDefaults):
     @property
     def is_accelerated(self) -> bool:
         """Whether the accelerator process is to answer its windows."""
-        return self.accelerates(Tier.from_label(self.tier))
+        # Until ``auto`` is settled, nothing is.
+        return self.tier != AUTO and self.accelerates(Tier.from_label(self.tier))
 
     def accelerates(self, tier: Tier) -> bool:
         """Likewise if its tier were this one."""
@@ -423,7 +453,24 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "lane",
             )
-        tier = Tier.from_label(stream.tier)
+        if stream.lanes and stream.escalate:
+            fail(
+                f"stream '{stream.name}': lanes that share a stream cannot escalate its windows: "
+                "each sees a part of them; leave out lanes or escalate",
+                "stream",
+                i,
+                "escalate",
+            )
+        if stream.escalate and stream.tier == AUTO:
+            fail(
+                f"stream '{stream.name}': tier = \"auto\" decides on its own whether windows "
+                "escalate: leave out escalate",
+                "stream",
+                i,
+                "escalate",
+            )
+        # Parts of an ``auto`` stream get matching.
+        tier = Tier.MATCHING if stream.tier == AUTO else Tier.from_label(stream.tier)
         if tier is FALLBACK and stream.is_accelerated:
             fail(
                 f"stream '{stream.name}': {FALLBACK.label} is what a lane answers with by itself: "
@@ -440,7 +487,7 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "lanes",
             )
-        if Tier.from_label(stream.tier).needs_model and stream.model is None:
+        if tier.needs_model and stream.model is None:
             fail(
                 f"stream '{stream.name}': tier = \"{stream.tier}\" needs a model: write model = "
                 '"NAME", with a name that `qdec model list` shows',
@@ -509,6 +556,8 @@ def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
         return f"there is none: add a [[{table}]] table"
     if kind == "tuple_type" and loc[-1] == "lanes":
         return "write a list: lanes = [0, 1]"
+    if kind == "tuple_type" and loc[-1] == "escalate":
+        return 'write a list: escalate = ["correlated"]'
     if kind in ("tuple_type", "too_short"):
         return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
     return _WRITE.get(kind, "")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from qdec.config import Config, default_state_dir, load_config, parse_config
 from qdec.errors import ConfigError
+from qdec.match import Tier
+from qdec.match.escalate import Switching
 
 GOOD = """\
 [service]
@@ -48,6 +50,46 @@ listen = "127.0.0.1:9601"
 def path(tmp_path: Path) -> Path:
     (tmp_path / "d3.stim").write_text("# the code itself is not read here")
     return tmp_path / "qdec.toml"
+
+
+def test_switching(path: Path) -> None:
+    wish = """
+[defaults]
+confidence = true
+[[lane]]
+endpoints = ["tcp://127.0.0.1:7600"]
+[[stream]]
+name = "patch0"
+code = "d3.stim"
+escalate = ["correlated"]
+escalate_below = 0.95
+[[stream]]
+name = "patch1"
+code = "d3.stim"
+confidence = false
+"""
+    config = parse_config(wish, path=path)
+    assert config.stream[0].switching == Switching(True, (Tier.CORRELATED,), 0.95)
+    assert not config.stream[1].switching
+    assert config.defaults.switching == Switching(True)
+    for wrong, told in (
+        ('escalate = ["strong"]', "unknown tier 'strong'"),
+        ('escalate = "correlated"', "escalate: write a list"),
+        ('escalate = ["correlated"]\nescalate_below = 1.0', "less than 1"),
+        ('escalate = ["correlated"]\nlanes = [0, 1]', "cannot escalate"),
+    ):
+        text = f"""[[lane]]
+endpoints = ["tcp://127.0.0.1:7600"]
+[[lane]]
+endpoints = ["tcp://127.0.0.1:7601"]
+[[stream]]
+name = "patch0"
+code = "d3.stim"
+{wrong}
+"""
+        with pytest.raises(ConfigError, match=told) as caught:
+            parse_config(text, path=path)
+        assert caught.value.line in (8, 9)
 
 
 def test_a_good_one(path: Path) -> None:

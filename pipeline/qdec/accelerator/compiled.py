@@ -10,7 +10,7 @@ from qdec.accelerator.worker import Kind
 from qdec.commit.bank import WindowBank
 from qdec.config import StreamConfig
 from qdec.errors import ConfigError, GeometryError, QdecError
-from qdec.lane.library import WARM_GATE_S, Library
+from qdec.lane.library import WARM_EFFORT, WARM_GATE_S, Library
 from qdec.windows.cut import answer_bytes
 from qdec.windows.geometry import Window
 
@@ -31,14 +31,23 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
     """
     try:
         plan = library.plan(stream)
-        bank = library.bank(plan.code, plan.tier, plan.geometry, plan.length, model=plan.model)
+        model, switching = plan.model, plan.switching
+        bank = library.bank(
+            plan.code,
+            plan.tier,
+            plan.geometry,
+            plan.length,
+            model=model,
+            switching=switching,
+            effort=WARM_EFFORT,
+        )
         _check_room(bank, plan.length)
-        fenced = bool(library.fence(plan.code, plan.tier, plan.model, budget_s=WARM_GATE_S))
+        why = library.fence(plan.code, plan.tier, model, switching, budget_s=WARM_GATE_S)
         kinds = {}
         for window in bank.needed(plan.length):
-            number = kind_number(bank, plan.tier, bank.key(window), plan.model)
+            number = kind_number(bank, plan.tier, bank.key(window), model, switching)
             if number not in kinds:
-                kinds[number] = Kind(bank.get(window), fenced)
+                kinds[number] = Kind(bank.get(window), bool(why))
                 _warm_up(kinds[number], _size(bank, window), batch)
         return kinds
     except QdecError as error:

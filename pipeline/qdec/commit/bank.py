@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from qdec.codes import Code, Part
 from qdec.match import CompiledWindow, Tier, compile_window
+from qdec.match.assess import Assessor
+from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.models import Model
 from qdec.windows.cut import Erasure
 from qdec.windows.geometry import Geometry, Window, window_at
@@ -29,10 +31,18 @@ class WindowBank:
         geometry: Geometry,
         part: Part | None = None,
         model: Model | None = None,
+        switching: Switching = NO_SWITCHING,
+        *,
+        effort: float = 1.0,
     ) -> None:
-        """Start empty; see `prepare`. With a `part`, its windows answer for that part only.
+        """Start empty; see `prepare`.
 
-        A tier that needs a network brings its `model`.
+        Args:
+            code, tier, geometry: of every window.
+            part: the part of the code that its windows answer for; all of it if None.
+            model: the network of a tier that needs one.
+            switching: whether they say how sure they are, and who is asked where they are not.
+            effort: spent on finding out what that means; see `Assessor`.
         """
         self.code = code
         self.tier = tier
@@ -43,6 +53,13 @@ class WindowBank:
         space = code.spacetime
         self.settled, self._period = space.settled, max(1, space.period)
         self._steady: dict[tuple[int, int], CompiledWindow] = {}
+        self.switching = switching
+        self._assessor = None
+        if switching:
+            self._assessor = Assessor(
+                code, tier, geometry, part, switching, model=model, effort=effort
+            )
+        self._preparing = False
 
     def prepare(self, length: int | None) -> None:
         """Compile every window that shots of `length` rounds (None: endless) will need.
@@ -50,8 +67,12 @@ class WindowBank:
         Raises:
             GeometryError: a window cannot be compiled.
         """
-        for window in self.needed(length):
-            self.get(window)
+        self._preparing = True
+        try:
+            for window in self.needed(length):
+                self.get(window)
+        finally:
+            self._preparing = False
 
     def needed(self, length: int | None) -> Iterator[Window]:
         """Windows of every kind that shots of `length` rounds (None: endless) will need."""
@@ -117,6 +138,8 @@ class WindowBank:
         return found
 
     def _compile(self, window: Window, erasures: tuple[Erasure, ...] = ()) -> CompiledWindow:
+        if self._assessor is not None:
+            return self._assessor.compile(window, erasures, calibrate=self._preparing)
         return compile_window(
             self.code, self.tier, self.geometry, window, erasures, self.part, self.model
         )

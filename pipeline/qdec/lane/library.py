@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qdec.accelerator.exchange import most_windows
@@ -23,6 +24,7 @@ from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
+from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.gate import GateReport, try_faults
 from qdec.match.models import Model, read_model
 from qdec.match.offline import OfflineDecoder
@@ -40,6 +42,10 @@ _PROBED_FAULTS = 64
 _GATE_S = 0.3
 WARM_GATE_S = 10.0
 
+# Of a calibration while other streams may wait, and before the service is ready; 1 is a second.
+_EFFORT = 0.2
+WARM_EFFORT = 1.0
+
 
 class Plan(NamedTuple):
     """What a configured stream is decoded with.
@@ -50,6 +56,7 @@ class Plan(NamedTuple):
         geometry: its windows.
         length: rounds per shot; None if endless.
         model: name or path of the tier's model; None where it takes none, or its own.
+        switching: what is wanted beyond the tier's bare answers.
     """
 
     code: Code
@@ -57,10 +64,11 @@ class Plan(NamedTuple):
     geometry: Geometry
     length: int | None
     model: str | None
+    switching: Switching
 
 
-_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None]
-_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None]
+_KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None, Switching]
+_BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None, Switching]
 
 
 class Library:
@@ -71,7 +79,7 @@ class Library:
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier, str | None], str] = {}
+        self._fenced: dict[tuple[bytes, Tier, str | None, Switching], str] = {}
         self._models: dict[str, Model] = {}
 
     def code(
@@ -119,6 +127,9 @@ class Library:
         length: int | None,
         part: Part | None = None,
         model: str | None = None,
+        switching: Switching = NO_SWITCHING,
+        *,
+        effort: float = _EFFORT,
     ) -> WindowBank:
         """Compiled windows (of one part of the code), warm for shots of `length` rounds.
 
@@ -129,16 +140,20 @@ class Library:
             length: rounds of a shot; None for an endless one.
             part: the part of the code to answer for.
             model: name or path of the model of a tier that takes one.
+            switching: what is wanted beyond the tier's bare answers.
+            effort: what a new one may spend on calibrating confidence; see `Assessor`.
 
         Raises:
             GeometryError: a window cannot be compiled.
             ModelError: the model is missing, damaged, or not for this code.
         """
         model = model if tier.takes_model else None
-        key = (code.digest, code.spacetime.repetition, tier, geometry, part, model)
+        key = (code.digest, code.spacetime.repetition, tier, geometry, part, model, switching)
         bank = self._banks.get(key)
         if bank is None:
-            bank = WindowBank(code, tier, geometry, part, self._model(model))
+            bank = WindowBank(
+                code, tier, geometry, part, self._model(model), switching, effort=effort
+            )
             self._banks[key] = bank
             if len(self._banks) > _KEPT_BANKS:
                 self._banks.popitem(last=False)
@@ -147,14 +162,19 @@ class Library:
         return bank
 
     def kinds(
-        self, bank: WindowBank, tier: Tier, length: int | None, model: str | None
+        self,
+        bank: WindowBank,
+        tier: Tier,
+        length: int | None,
+        model: str | None,
+        switching: Switching = NO_SWITCHING,
     ) -> dict[WindowKey, int]:
         """What the accelerator calls the windows of a stream that a tier answers there."""
         space = bank.code.spacetime
-        key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model)
+        key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model, switching)
         kinds = self._kinds.get(key)
         if kinds is None:
-            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model)
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model, switching)
             if len(self._kinds) > _KEPT_BANKS:
                 self._kinds.popitem(last=False)
         return kinds
@@ -178,7 +198,9 @@ class Library:
         """
         try:
             plan = self.plan(stream)
-            code, tier = plan.code, FALLBACK if stream.is_accelerated else plan.tier
+            code, tier, switching = plan.code, plan.tier, plan.switching
+            if stream.is_accelerated:
+                tier, switching = FALLBACK, switching.of_one_tier
             ring_rounds = rounds_in_flight(
                 code,
                 plan.geometry,
@@ -188,11 +210,18 @@ class Library:
             )
             banks = [
                 self.bank(
-                    code, tier, plan.geometry, plan.length, part_of(code, stream, part), plan.model
+                    code,
+                    tier,
+                    plan.geometry,
+                    plan.length,
+                    part_of(code, stream, part),
+                    plan.model,
+                    switching,
+                    effort=WARM_EFFORT,
                 )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, plan.model, budget_s=WARM_GATE_S)
+            self.fence(code, tier, plan.model, switching, budget_s=WARM_GATE_S)
             for bank in banks:
                 make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
@@ -212,25 +241,36 @@ class Library:
             distance=stream.distance,
         )
         length = None if stream.endless else code.spacetime.rounds
-        return Plan(code, Tier.from_label(stream.tier), geometry, length, stream.model)
+        tier = Tier.from_label(stream.tier)
+        return Plan(code, tier, geometry, length, stream.model, stream.switching)
 
     def fence(
-        self, code: Code, tier: Tier, model: str | None = None, *, budget_s: float = _GATE_S
+        self,
+        code: Code,
+        tier: Tier,
+        model: str | None = None,
+        switching: Switching = NO_SWITCHING,
+        *,
+        budget_s: float = _GATE_S,
     ) -> str:
-        """Why a tier does not keep this code's distance, or an empty string.
+        """Why a tier (with those it escalates to) loses this code's distance, or an empty string.
 
         Where not all faults can be tried in about `budget_s`, a sample of them is.
 
         Plain matching corrects every single fault of a code of distance 3 or more; what does not is
         labelled: every commit carries FENCED and OPENED says why.
         """
-        if tier is Tier.MATCHING:
+        switching = replace(switching, confidence=False)
+        if tier is Tier.MATCHING and not switching:
             return ""
         model = model if tier.takes_model else None
-        key = (code.digest, tier, model)
+        key = (code.digest, tier, model, switching)
         if key not in self._fenced:
-            decoder = OfflineDecoder(code, tier, WHOLE, model=self._model(model))
-            self._fenced[key] = _gate(code, decoder, budget_s)
+            decoder = OfflineDecoder(
+                code, tier, WHOLE, model=self._model(model), switching=switching
+            )
+            name = ", then ".join(one.label for one in (tier, *switching.tiers))
+            self._fenced[key] = _gate(code, decoder, name, budget_s)
         return self._fenced[key]
 
 
@@ -256,11 +296,10 @@ def make_decoder(
     return StreamDecoder(bank, length=length, **options)
 
 
-def _gate(code: Code, decoder: OfflineDecoder, budget_s: float) -> str:
-    tier = decoder.tier
+def _gate(code: Code, decoder: OfflineDecoder, name: str, budget_s: float) -> str:
 
     def tried(weight: int, most: int) -> GateReport:
-        return try_faults(code, decoder, weight, name=tier.label, limit=most)
+        return try_faults(code, decoder, weight, name=name, limit=most)
 
     tried(1, 1)  # compiles
     started = time.monotonic()
@@ -276,6 +315,6 @@ def _gate(code: Code, decoder: OfflineDecoder, budget_s: float) -> str:
     if report.passed:
         return ""
     return (
-        f"{tier.label} answers {report.failed} of {report.tried} {what} wrongly on this code "
+        f"{name} answers {report.failed} of {report.tried} {what} wrongly on this code "
         "(plain matching is safer at low noise)"
     )

@@ -122,17 +122,21 @@ class Doorkeeper:
         accelerated = tier is not FALLBACK and wanted.accelerates(tier)
         by_lane = FALLBACK if accelerated else tier
         if configured is None:
-            self._check_guest(
-                code, geometry, _HURRIED_COMPONENTS[by_lane] if hurry else _GUEST_COMPONENTS
-            )
+            most = _HURRIED_COMPONENTS[by_lane] if hurry else _GUEST_COMPONENTS
+            # What tells how sure answers are is compiled and tried out as well.
+            self._check_guest(code, geometry, most // 2 if wanted.switching else most)
         shot_rounds = None if endless else code.spacetime.rounds
         part = part_of(code, wanted, body.part or 0)
         model = wanted.model
-        bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model)
+        switching = wanted.switching
+        mine = switching.of_one_tier if accelerated else switching
+        bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model, mine)
         kinds = None
         if accelerated:  # a guest's windows are compiled in no other process
             known = configured is not None
-            kinds = self._library.kinds(bank, tier, shot_rounds, model) if known else {}
+            kinds = {}
+            if known:
+                kinds = self._library.kinds(bank, tier, shot_rounds, model, switching)
         terms = Terms(
             body.stream,
             code,
@@ -173,7 +177,7 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        fence = self._library.fence(code, bank.tier, wanted.model)
+        fence = self._library.fence(code, bank.tier, wanted.model, bank.switching)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -248,6 +252,9 @@ class Doorkeeper:
             "windows": body.windows or defaults.windows,
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,
+            "confidence": defaults.confidence,
+            "escalate": defaults.escalate,
+            "escalate_below": defaults.escalate_below,
         }
         return StreamConfig.model_construct(**options)
 

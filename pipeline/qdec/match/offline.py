@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from qdec.bits import Bytes
 from qdec.codes import Code, Part
 from qdec.errors import DataError
+from qdec.match.assess import Assessor
 from qdec.match.compile import compile_window
+from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.models import Model
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes, carry_seam
@@ -29,6 +31,7 @@ class OfflineDecoder:
         geometry: Geometry,
         part: Part | None = None,
         model: Model | None = None,
+        switching: Switching = NO_SWITCHING,
     ) -> None:
         """Remember what to compile; nothing is compiled before it is needed.
 
@@ -38,6 +41,7 @@ class OfflineDecoder:
             geometry: a geometry that fits the code (see `choose_geometry`).
             part: the part of the code to answer for; all of it if None.
             model: the network of a tier that needs one.
+            switching: who is asked next about windows that the tier is not sure of.
         """
         self._code = code
         self._part = part
@@ -45,6 +49,9 @@ class OfflineDecoder:
         self.tier = tier
         self._geometry = geometry
         self._compiled: dict[tuple[int, ...], CompiledWindow] = {}
+        self._assessor = None
+        if switching:
+            self._assessor = Assessor(code, tier, geometry, part, switching, model=model)
 
     def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
         """Decode shots of any one length that the code can be stretched to.
@@ -91,14 +98,18 @@ class OfflineDecoder:
         space = self._code.spacetime
         key = (*space.window_key(window.start, window.end, window.length), window.commit)
         if key not in self._compiled:
-            self._compiled[key] = compile_window(
-                self._code,
-                self.tier,
-                self._geometry,
-                window,
-                part=self._part,
-                model=self._model,
-            )
+            if self._assessor is not None:
+                compiled = self._assessor.compile(window)
+            else:
+                compiled = compile_window(
+                    self._code,
+                    self.tier,
+                    self._geometry,
+                    window,
+                    part=self._part,
+                    model=self._model,
+                )
+            self._compiled[key] = compiled
         return self._compiled[key]
 
 

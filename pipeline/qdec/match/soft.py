@@ -8,20 +8,24 @@ of the syndrome under them. Whatever the network says, the answer explains the s
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qdec.bits import Bytes, unpack
 from qdec.codes import Code
+from qdec.match.confidence import EVENTS, SOFT_GAP, SignalKind, minus_events
 from qdec.match.edge_odds import EdgeOdds, Floats
 from qdec.match.matching import MatchingWindow
+from qdec.match.soft_gap import SoftGap
 from qdec.match.sparse import SparseMatcher
 from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.folded_model import FoldedModel
 from qdec.neural.grid import EdgeClasses, Lattice, WindowGrid
-from qdec.windows.cut import Erasure, cut, merge_parallel
+from qdec.windows.cut import Erasure, cut, cut_closed, merge_parallel
 from qdec.windows.geometry import Window
 
 log = logging.getLogger("qdec.match")
@@ -40,6 +44,7 @@ class SoftWindow:
         grid: WindowGrid,
         matcher: SparseMatcher,
         fallback: CompiledWindow,
+        gap: Callable[[], SoftGap | None] = lambda: None,
     ) -> None:
         """Join the parts, all of the same window.
 
@@ -49,6 +54,7 @@ class SoftWindow:
             grid: where the window's nodes and edges are.
             matcher: of the window's edges, in the grid's order.
             fallback: answers where the network's output is not finite.
+            gap: makes what measures how sure an answer is, once somebody asks.
         """
         self._tier = tier
         self._network = network
@@ -60,7 +66,24 @@ class SoftWindow:
         self._num_nodes = len(grid.node_at)
         self._shape = grid.shape
         self._sick = False
+        self._make_gap = gap
         self.notes = fallback.notes
+
+    @cached_property
+    def _gap(self) -> SoftGap | None:
+        return self._make_gap()
+
+    @property
+    def signal(self) -> SignalKind:
+        """See `SignallingWindow.signal`."""
+        return EVENTS if self._gap is None else SOFT_GAP
+
+    def decode_signalled(self, syndromes: Bytes) -> tuple[Answers, NDArray[np.float64]]:
+        """See `SignallingWindow.decode_signalled`."""
+        if self._gap is None or not len(syndromes):
+            return self.decode(syndromes), minus_events(syndromes)
+        odds = self._all_odds(syndromes)
+        return self._answer(odds, syndromes), self._gap.measure(odds, syndromes)
 
     def log_odds(self, syndromes: Bytes) -> Floats:
         """``(B, E)`` float32: the network's opinion of every edge."""
@@ -72,9 +95,13 @@ class SoftWindow:
         """See `CompiledWindow.decode`. What the network cannot judge, `fallback` answers."""
         if not len(syndromes):
             return self._fallback.decode(syndromes)
-        odds = np.concatenate(
-            [self.log_odds(syndromes[i : i + _AT_ONCE]) for i in range(0, len(syndromes), _AT_ONCE)]
-        )
+        return self._answer(self._all_odds(syndromes), syndromes)
+
+    def _all_odds(self, syndromes: Bytes) -> Floats:
+        starts = range(0, len(syndromes), _AT_ONCE)
+        return np.concatenate([self.log_odds(syndromes[i : i + _AT_ONCE]) for i in starts])
+
+    def _answer(self, odds: Floats, syndromes: Bytes) -> Answers:
         found = self._matcher.decode(odds, syndromes)
         sick = found.sick
         if not sick.any():
@@ -120,9 +147,15 @@ def soft_window(
     matching = MatchingWindow(problem)
     if erasures:
         return MatchedInstead(matching)
-    grid = _lattice(code, model.network.arch.classes).grid(window, problem, merge_parallel(problem))
+    edges = merge_parallel(problem)
+    grid = _lattice(code, model.network.arch.classes).grid(window, problem, edges)
     return SoftWindow(
-        tier, model.compile(grid), grid, SparseMatcher.from_problem(problem), matching
+        tier,
+        model.compile(grid),
+        grid,
+        SparseMatcher.from_problem(problem),
+        matching,
+        gap=lambda: SoftGap.of(cut_closed(code.spacetime, window), edges),
     )
 
 

@@ -21,6 +21,7 @@ from qdec.arena import SLOTS, Arena
 from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
+from qdec.supervisor.auto import settle
 from qdec.supervisor.keys import cursor_key
 from qdec.supervisor.notify import notify, watchdog_interval_s
 from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Role, Spawn
@@ -39,7 +40,7 @@ class _Process:
 
 
 class Supervisor:
-    """Runs a service until it is told to stop."""
+    """Runs a service until it is told to stop; no stream's tier is ``auto`` any more."""
 
     def __init__(self, config: Config, config_path: Path | None) -> None:
         """Check what can be checked without children.
@@ -316,7 +317,11 @@ class Supervisor:
         if status:
             self._refuse_reload(words.decode(errors="replace").strip()[-1000:])
             return
-        self._adopt(self._candidate)
+        # The check has measured what is new, and remembers it.
+        try:
+            self._adopt(settle(self._candidate, self._path, only_kept=True))
+        except ConfigError as error:
+            self._refuse_reload(str(error))
 
     def _adopt(self, new: Config) -> None:
         now = time.monotonic()

@@ -119,12 +119,7 @@ def cut(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) ->
         GeometryError: a mechanism that commits reaches past the window's end, or an erasure past
             the seam.
     """
-    c = space.components(window.start, window.end, window.length)
-    if erasures:
-        _check_erasures(space, erasures)
-        c = concatenate([c, _as_components(erasures)])
-    inside = (c.first_round >= window.start) & (c.first_round < window.end)
-    c = select(c, np.flatnonzero(inside)).shifted(-window.start)
+    c = _starting_inside(space, window, erasures)
     rounds = window.end - window.start
     commits = c.first_round < window.commit
     truncated = c.last_round >= rounds
@@ -168,6 +163,46 @@ def cut(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) ->
         id_[order],
         far,
     )
+
+
+def cut_closed(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...] = ()) -> Problem:
+    """A window as if its rounds were all there are: what its end cuts off is left out.
+
+    Every component has the observables it flips as its ids, in the buffer as well; there is no
+    seam. Nothing may be committed from it, but it has logical classes, which an open end has not.
+
+    Raises:
+        GeometryError: an erasure reaches past the seam.
+    """
+    c = _starting_inside(space, window, erasures)
+    rounds = window.end - window.start
+    c = select(c, np.flatnonzero(c.last_round < rounds))
+    row = 8 * space.layout.record_bytes
+    v = np.where(c.v_round >= 0, c.v_round * row + c.v_bit, -1)
+    frame_bytes, _ = answer_bytes(space)
+    return Problem(
+        rounds * row,
+        8 * frame_bytes,
+        frame_bytes,
+        0,
+        c.p,
+        c.group,
+        c.u_round * row + c.u_bit,
+        v,
+        c.obs_ptr,
+        c.obs,
+        v,
+    )
+
+
+def _starting_inside(space: SpaceTime, window: Window, erasures: tuple[Erasure, ...]) -> Components:
+    """Components whose earliest detector lies in the window, rounds counted from its start."""
+    c = space.components(window.start, window.end, window.length)
+    if erasures:
+        _check_erasures(space, erasures)
+        c = concatenate([c, _as_components(erasures)])
+    inside = (c.first_round >= window.start) & (c.first_round < window.end)
+    return select(c, np.flatnonzero(inside)).shifted(-window.start)
 
 
 def restrict(problem: Problem, nodes: Bits) -> Problem:
