@@ -103,6 +103,14 @@ def test_auto_follows_the_distance_found_or_given(d: int) -> None:
     assert choose_geometry("auto", made, endless=True, distance=31) == Geometry(93, 62)
 
 
+def test_auto_for_networks_is_short() -> None:
+    made = code(ROTATED_Z, 5, 40)
+    assert choose_geometry("auto", made, endless=True, short=True) == Geometry(12, 5)
+    assert choose_geometry("auto", code(ROTATED_Z, 5, 11), endless=False, short=True) == WHOLE
+    longer = code(ROTATED_Z, 5, 12)
+    assert choose_geometry("auto", longer, endless=False, short=True) == Geometry(12, 5)
+
+
 def test_autos_buffer_covers_the_longest_mechanism() -> None:
     made = Code.from_circuit(without_reset(memory(ROTATED_Z, 3, 12)))
     assert choose_geometry("auto", made, endless=True, distance=1) == Geometry(102, 100)

@@ -234,14 +234,15 @@ class Library:
             QdecError: its code cannot be read, or the windows do not suit it.
         """
         code = self._from_files(stream).streamed(raw=stream.raw)
+        tier = Tier.from_label(stream.tier)
         geometry = choose_geometry(
             parse_geometry(stream.windows),
             code,
             endless=stream.endless,
             distance=stream.distance,
+            short=tier.takes_model,
         )
         length = None if stream.endless else code.spacetime.rounds
-        tier = Tier.from_label(stream.tier)
         return Plan(code, tier, geometry, length, stream.model, stream.switching)
 
     def fence(

@@ -117,7 +117,11 @@ class Doorkeeper:
             tier = Tier(cursor.tier)
         else:
             geometry = choose_geometry(
-                parse_geometry(wanted.windows), code, endless=endless, distance=wanted.distance
+                parse_geometry(wanted.windows),
+                code,
+                endless=endless,
+                distance=wanted.distance,
+                short=tier.takes_model,
             )
         accelerated = tier is not FALLBACK and wanted.accelerates(tier)
         by_lane = FALLBACK if accelerated else tier

@@ -166,7 +166,7 @@ def soft_window(
 
     Raises:
         CodeError: the network does not suit the code.
-        GeometryError: the window is too large for it, or its buffer too short.
+        GeometryError: the window is too large for it.
         EngineError: the engine cannot run it.
     """
     problem = cut(code.spacetime, window, erasures)

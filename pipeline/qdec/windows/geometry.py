@@ -146,6 +146,7 @@ def choose_geometry(
     *,
     endless: bool,
     distance: int | None = None,
+    short: bool = False,
 ) -> Geometry:
     """Check a geometry against its code, or choose one.
 
@@ -158,6 +159,9 @@ def choose_geometry(
         code: the code.
         endless: whether the stream has no fixed length.
         distance: the code distance, if the caller knows it; searched for otherwise.
+        short: for networks, whose time goes with a window's length and which were trained on short
+            ones: ``auto`` then commits d rounds with a buffer of d + 2, and takes shots of up to
+            2d + 2 rounds whole.
 
     Raises:
         GeometryError: W - C is shorter than the longest mechanism (a truncated edge would commit),
@@ -178,8 +182,8 @@ def choose_geometry(
         )
     if wanted == "auto":
         d = distance or code.distance or UNKNOWN_DISTANCE
-        buffer = max(d, space.span, 1)
-        commit = _auto_commit(d)
+        buffer = max(d + 2 if short else d, space.span, 1)
+        commit = d if short else _auto_commit(d)
         if not endless and space.rounds <= commit + buffer:
             return WHOLE
         return Geometry(commit + buffer, commit)
