@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from qdec.codes import Code
-from qdec.match import CLASSICAL
-from qdec.match.gate import try_faults
+from qdec.match import CLASSICAL, SOFT
+from qdec.match.gate import NEAR_SETS, try_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import WHOLE, Geometry
 from qdec_tools.circuits import memory
@@ -58,15 +58,19 @@ def measure(name: str, d: int, p: float) -> list[dict[str, object]]:
     rows = []
     for rounds, geometry in ((d, WHOLE), (3 * d, windows)):
         code = Code.from_circuit(memory(d, rounds, p, task))
-        for tier in CLASSICAL:
+        head = {"circuit": name, "d": d, "rounds": rounds, "p": p, "windows": str(geometry)}
+        for tier in (*CLASSICAL, *SOFT):
             decoder = OfflineDecoder(code, tier, geometry)
             for weight in range(1, (d - 1) // 2 + 1):
                 # Whole shots at d=5: every pair there is.
                 limit = None if weight == 1 or (d == 5 and geometry.is_whole) else SAMPLED
-                began = time.monotonic()
-                report = try_faults(code, decoder, weight, name=tier.label, limit=limit)
-                head = {"circuit": name, "d": d, "rounds": rounds, "p": p, "windows": str(geometry)}
-                rows.append(head | as_row(report, time.monotonic() - began))
+                tries = [(limit, False)] + [(NEAR_SETS, True)] * (weight > 1)
+                for most, near in tries:
+                    began = time.monotonic()
+                    report = try_faults(
+                        code, decoder, weight, name=tier.label, limit=most, near=near
+                    )
+                    rows.append(head | as_row(report, time.monotonic() - began))
     return rows
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from common import RESULTS, machine
 from rich.console import Console
 
-from qdec.match import CLASSICAL, Tier
+from qdec.match import CLASSICAL, SOFT, Tier
 from qdec_tools.ler.blocks import BlockStore
 from qdec_tools.ler.collect import Plan, collect
 from qdec_tools.ler.plot import check_plot, plot
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--distances", default=DISTANCES)
     parser.add_argument("--noise", default=NOISE)
-    parser.add_argument("--tiers", default=",".join(tier.label for tier in CLASSICAL))
+    parser.add_argument("--tiers", default=",".join(tier.label for tier in (*CLASSICAL, *SOFT)))
     parser.add_argument("--shots", type=int, default=200_000, help="per point")
     parser.add_argument("--until-failures", type=int, default=1000, help="of every tier")
     parser.add_argument("--processes", type=int, default=available_cores())

@@ -148,7 +148,7 @@ def qpu(
     ] = None,
     raw: Annotated[bool, typer.Option(help="Send measurements instead of detectors.")] = False,
     windows: Annotated[str | None, typer.Option(help="auto, whole, W,C or W,C,M.")] = None,
-    tier: Annotated[str | None, typer.Option(help="matching or correlated.")] = None,
+    tier: Annotated[str | None, typer.Option(help="matching, correlated or guarded.")] = None,
     deadline_us: Annotated[int | None, typer.Option(min=1, help="Deadline of a window.")] = None,
     cycle_us: Annotated[
         str | None,
@@ -222,7 +222,7 @@ def replay(
         Path | None,
         typer.Argument(help="An experiment's folder; or name its files with the options below."),
     ] = None,
-    tier: Annotated[str, typer.Option(help="matching or correlated.")] = "matching",
+    tier: Annotated[str, typer.Option(help="matching, correlated or guarded.")] = "matching",
     windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "auto",
     shots: Annotated[
         int | None, typer.Option("--shots", "-n", min=1, help="Only the first so many.")
@@ -352,9 +352,20 @@ def gate(
         ),
     ] = 1,
     windows: Annotated[str, typer.Option(help="auto, whole, W,C or W,C,M.")] = "whole",
+    near: Annotated[
+        bool,
+        typer.Option(
+            "--near", help="Faults along shortest logical errors: the hardest to tell apart."
+        ),
+    ] = False,
     limit: Annotated[
-        int, typer.Option(min=1, help="Most shots per tier; a random choice where there are more.")
-    ] = 2_000_000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most shots per tier; a random choice where there are more.",
+            show_default="2,000,000; with --near 50,000",
+        ),
+    ] = None,
     round_map: RoundMap = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:
@@ -364,6 +375,8 @@ def gate(
     away, and loses at low noise. Exit status: 0 if every tier passed, 1 if one failed.
 
     Example: [bold]qdec gate 5 --weight 2 --tier matching[/bold] tries all 1.4 million pairs.
+
+    Example: [bold]qdec gate 7 --weight 3 --near[/bold] looks where distance is lost first.
     """
     from qdec_tools.gate import run
 
@@ -375,6 +388,7 @@ def gate(
             p=noise,
             tier=tier,
             weight=weight,
+            near=near,
             windows=windows,
             limit=limit,
             json=json,
@@ -505,7 +519,7 @@ def ler(
     basis: Annotated[str, typer.Option(help="Of the memory: x, z or both.")] = "x,z",
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
-    ] = "matching,correlated",
+    ] = "matching,correlated,guarded",
     windows: Annotated[
         str, typer.Option(help="auto, whole or W,C; also multiples of d, like 2d,d.")
     ] = "whole",

@@ -15,12 +15,13 @@ from qdec.match import SOFT, Tier, compile_window
 from qdec.match.matching import MatchingWindow
 from qdec.match.offline import OfflineDecoder
 from qdec.match.soft import SoftWindow
+from qdec.match.soft_gap import SoftGap
 from qdec.match.sparse import SparseMatcher
-from qdec.neural.folded import Architecture
+from qdec.neural.folded import Architecture, prior_planes
 from qdec.neural.folded_model import FoldedModel
 from qdec.neural.grid import ROTATED, Lattice, WindowGrid
 from qdec.neural.network import Network, shapes
-from qdec.windows.cut import Erasure, Problem, cut, merge_parallel
+from qdec.windows.cut import Erasure, Problem, cut, cut_closed, merge_parallel
 from qdec.windows.geometry import WHOLE, Geometry, Window
 from qdec_tools.circuits import memory
 from qdec_tools.training.sampler import Sampler
@@ -70,7 +71,7 @@ def test_a_network_that_changes_nothing_is_plain_matching(basis: str, geometry: 
     code = Code.from_circuit(memory(3, 15, 0.01, basis))
     records, _ = records_of(code, 2000, 1)
     model = FoldedModel(network(0.0), precision="fp32")
-    soft, feasible = OfflineDecoder(code, Tier.ACCURACY, geometry, model=model).decode(records)
+    soft, feasible = OfflineDecoder(code, Tier.SPEED, geometry, model=model).decode(records)
     plain, _ = OfflineDecoder(code, Tier.MATCHING, geometry).decode(records)
     assert feasible.all()
     # PyMatching rounds weights to integers, so it breaks near ties its own way.
@@ -155,6 +156,41 @@ def test_what_is_not_a_number_is_matched_and_marked() -> None:
     np.testing.assert_array_equal(answers.bits, matching.decode(records.reshape(30, -1)).bits)
     assert answers.tiers is not None
     assert set(answers.tiers.tolist()) == {int(Tier.MATCHING)}
+
+
+def test_a_second_opinion_counts_where_the_network_is_unsure() -> None:
+    """The network's own answers stand unless both disagree and its gap is small."""
+    code = Code.from_circuit(memory(3, 3, 0.02))
+    window = Window(0, 4, 4, 4)
+    problem, grid = window_of(code, window)
+    edges = merge_parallel(problem)
+    # Plain matching, three times as sure of itself as it should be.
+    change = 2.0 * prior_planes(grid, ROTATED.channels)[None]
+    matcher, matching = SparseMatcher.from_problem(problem), MatchingWindow(problem)
+    other = compile_window(code, Tier.CORRELATED, Geometry(4, 4), window)
+    alone, both = (
+        SoftWindow(
+            Tier.ACCURACY,
+            Says(change),
+            grid,
+            matcher,
+            matching,
+            gap=lambda: SoftGap.of(cut_closed(code.spacetime, window), edges),
+            second=second,
+        )
+        for second in (None, other)
+    )
+    records, _ = records_of(code, 8000, 8)
+    syndromes = records.reshape(8000, -1)
+    own, second = alone.decode(syndromes).bits, other.decode(syndromes).bits
+    found, gap = both.decode_signalled(syndromes)
+    agree = (own == second).all(axis=1)
+    np.testing.assert_array_equal(found.bits[agree], own[agree])
+    sure, unsure = ~agree & (gap >= 3.0), ~agree & (gap < 3.0)
+    assert sure.any()
+    assert unsure.any()
+    np.testing.assert_array_equal(found.bits[sure], own[sure])
+    np.testing.assert_array_equal(found.bits[unsure], second[unsure])
 
 
 def test_no_windows_are_no_answers() -> None:

@@ -17,11 +17,13 @@ from rich.table import Table
 
 from qdec.codes import Code
 from qdec.errors import CodeError, QdecError
-from qdec.match import CLASSICAL, Tier
-from qdec.match.gate import GateReport, try_faults
+from qdec.match import CLASSICAL, SOFT, Tier
+from qdec.match.gate import NEAR_SETS, GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
 from qdec.windows import Geometry, choose_geometry, parse_geometry
 from qdec_tools.circuits import DEFAULT_TASK, memory
+
+_MOST = 2_000_000
 
 
 def run(
@@ -33,8 +35,9 @@ def run(
     task: str = DEFAULT_TASK,
     tier: str = "all",
     weight: int = 1,
+    near: bool = False,
     windows: str = "whole",
-    limit: int | None = 2_000_000,
+    limit: int | None = None,
     seed: int = 0,
     json: bool = False,
 ) -> int:
@@ -48,8 +51,9 @@ def run(
         task: which experiment, as Stim names it.
         tier: labels separated by commas, or ``all``: those that can be had.
         weight: faults per shot, 1 to `MAX_WEIGHT`.
+        near: faults along shortest logical errors only; always a random choice.
         windows: ``auto``, ``whole`` or ``W,C``.
-        limit: most shots per tier, a random choice beyond it; None for all.
+        limit: most shots per tier, a random choice beyond it; 2,000,000 or `NEAR_SETS` if None.
         seed: of the random choice.
         json: print one JSON object instead of a table.
 
@@ -78,7 +82,8 @@ def run(
                 decoder,
                 weight,
                 name=one.label,
-                limit=limit,
+                limit=limit or (NEAR_SETS if near else _MOST),
+                near=near,
                 seed=seed,
                 progress=_shown_by(progress),
             )
@@ -93,7 +98,7 @@ def run(
 
 def _decoders(code: Code, tiers: str, geometry: Geometry) -> Iterator[tuple[Tier, OfflineDecoder]]:
     """The tiers asked for, each with its decoder; of all tiers, those that this code can have."""
-    words = [tier.label for tier in CLASSICAL] if tiers == "all" else tiers.split(",")
+    words = [tier.label for tier in (*CLASSICAL, *SOFT)] if tiers == "all" else tiers.split(",")
     nothing = np.zeros((1, code.layout.num_rounds, code.layout.record_bytes), dtype=np.uint8)
     for tier in dict.fromkeys(Tier.from_label(word.strip()) for word in words):
         decoder = OfflineDecoder(code, tier, geometry)
@@ -133,13 +138,17 @@ def table(title: str, rows: list[dict[str, Any]]) -> Table:
             *(str(row[key]) for key in extra),
             row["tier"],
             str(row["weight"]),
-            f"{row['tried']:,}{' (sampled)' if row['sampled'] else ''}",
+            f"{row['tried']:,}{_choice(row)}",
             f"{row['failed']:,}",
             f"{row['seconds']:.1f}",
             "[green]pass[/]" if row["passed"] else "[red]FAIL[/]",
             *(["\n".join(row["first_failure"])] if named else []),
         )
     return out
+
+
+def _choice(row: dict[str, Any]) -> str:
+    return " (near)" if row["near"] else " (sampled)" if row["sampled"] else ""
 
 
 _OWN = {*GateReport.__dataclass_fields__, "passed", "seconds"}

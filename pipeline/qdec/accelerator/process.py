@@ -16,6 +16,7 @@ from qdec.config import AcceleratorConfig, Config
 from qdec.errors import ConfigError
 from qdec.lane import realtime
 from qdec.lane.library import Library
+from qdec.neural.engine import use_threads
 
 log = logging.getLogger("qdec.accelerator")
 # How long it waits for requests. Lanes do not ask an accelerator that is silent for a quarter of a
@@ -125,6 +126,7 @@ def _set_up(settings: AcceleratorConfig) -> None:
     """Have threads and core as configured; before anything is compiled."""
     for name in _THREAD_COUNTS:
         os.environ[name] = str(settings.threads)
+    use_threads(settings.threads)
     if settings.cpu is not None:
         try:
             os.sched_setaffinity(0, {settings.cpu})

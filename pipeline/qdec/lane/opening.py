@@ -25,7 +25,14 @@ from qdec.windows import Geometry, choose_geometry, parse_geometry
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
 # nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
 _GUEST_COMPONENTS = 1_500_000
-_HURRIED_COMPONENTS = {Tier.MATCHING: 400_000, Tier.CORRELATED: 130_000, Tier.ISING: 130_000}
+_HURRIED_COMPONENTS = {
+    Tier.MATCHING: 400_000,
+    Tier.CORRELATED: 130_000,
+    Tier.GUARDED: 90_000,
+    Tier.SPEED: 90_000,
+    Tier.ACCURACY: 90_000,
+    Tier.ISING: 130_000,
+}
 _HURRIED = Limits(operations=500_000, targets=1_500_000, detectors=50_000, instructions=100_000)
 
 

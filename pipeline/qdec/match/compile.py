@@ -56,10 +56,15 @@ def compile_window(
         from qdec.match.soft import soft_window
 
         return soft_window(code, tier, window, folded_model(tier, model), erasures)
-    correlated = tier is Tier.CORRELATED
     if part is not None:
         nodes = part.nodes(window.start, window.end, window.length)
         return MatchingWindow(restrict(cut(code.spacetime, window, erasures), nodes))
+    if tier is Tier.GUARDED:
+        # Loads numba, which lanes without this tier need not wait for.
+        from qdec.match.guarded import guarded_window
+
+        return guarded_window(cut(code.spacetime, window, erasures), code.distance)
+    correlated = tier is Tier.CORRELATED
     if geometry.is_whole and window.length == code.spacetime.rounds:
         return WholeWindow(code, correlated=correlated, erasures=erasures)
     problem = cut(code.spacetime, window, erasures)

@@ -16,6 +16,9 @@ class CorrelatedWindow:
 
     Components that the window's edges cut off are gone, and what a partner outside the window
     knew is lost. It does not keep the code's distance: see `qdec.match.gate`.
+
+    Attributes:
+        graph: what is matched; its ids are not the answer's where those are many.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -24,7 +27,7 @@ class CorrelatedWindow:
         if problem.num_ids <= FAST_IDS:
             ids = np.arange(problem.num_ids)
         self._bytes = problem.num_ids // 8
-        self._graph = graph_from_lines(
+        self.graph = graph_from_lines(
             _lines(problem, ids),
             problem.num_nodes,
             len(ids),
@@ -40,7 +43,7 @@ class CorrelatedWindow:
 
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`."""
-        return Answers(*self._graph.predict(syndromes, self._bytes))
+        return Answers(*self.graph.predict(syndromes, self._bytes))
 
 
 def correlated_window(problem: Problem) -> CorrelatedWindow:

@@ -19,14 +19,17 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.errors import CodeError
 from qdec.match.faults import Faults
+from qdec.match.near import NearSets
 from qdec.match.tier import RecordDecoder
 
 Ints = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 MAX_WEIGHT = 4
+NEAR_SETS = 50_000
 _CHUNK_SHOTS = 8192
 _CHUNK_BYTES = 4 << 20
 
@@ -42,6 +45,7 @@ class GateReport:
         failed: shots whose frame was wrong, or that had no explanation.
         sampled: whether `tried` are a random choice of all there are.
         first_failure: the DEM instructions of the first shot that failed; empty if none did.
+        near: whether the faults of a shot lie along a shortest logical error.
     """
 
     tier: str
@@ -50,6 +54,7 @@ class GateReport:
     failed: int
     sampled: bool
     first_failure: tuple[str, ...]
+    near: bool = False
 
     @property
     def passed(self) -> bool:
@@ -64,6 +69,7 @@ def try_faults(
     *,
     name: str,
     limit: int | None = None,
+    near: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> GateReport:
@@ -75,37 +81,76 @@ def try_faults(
         weight: faults per shot, from 1 to `MAX_WEIGHT`.
         name: of the decoder, for the report.
         limit: most shots to try.
+        near: try sets of faults along shortest logical errors (see `NearSets`), which find lost
+            distance where a choice among all sets seldom does; always a random choice, of
+            `NEAR_SETS` if there is no limit.
         seed: of the random choice.
         progress: called with (shots done, shots to do).
 
     Raises:
         ValueError: `weight` is out of range.
-        CodeError: the code has more sets of faults than can be numbered.
+        CodeError: the code has more sets of faults than can be numbered, or (with `near`) no
+            logical error of so many edges.
         QdecError: what the decoder raises.
     """
     if not 1 <= weight <= MAX_WEIGHT:
         raise ValueError(f"weight {weight}: the gate tries 1 to {MAX_WEIGHT} faults per shot")
-    faults = Faults(code)
-    sets = _Sets(len(faults), weight)
-    choice = _Choice(sets.total, limit, seed)
-    chunk = min(_CHUNK_SHOTS, max(1, _CHUNK_BYTES // faults.shot_bytes))
+    source = _Near(code, weight, limit, seed) if near else _AnySets(code, weight, limit, seed)
+    chunk = min(_CHUNK_SHOTS, max(1, _CHUNK_BYTES // source.shot_bytes))
     failed = 0
     first_failure: tuple[str, ...] = ()
-    for start in range(0, choice.count, chunk):
-        end = min(choice.count, start + chunk)
-        members = sets.members(choice.take(start, end))
-        records, truth = faults.records(members[0]), faults.frames(members[0])
-        for member in members[1:]:
-            records ^= faults.records(member)
-            truth ^= faults.frames(member)
+    for start in range(0, source.count, chunk):
+        end = min(source.count, start + chunk)
+        sets = source.take(start, end)
+        records, truth = source.shots(sets)
         frames, feasible = decoder.decode(records)
         wrong = np.flatnonzero((frames != truth).any(axis=1) | ~feasible)
         if len(wrong) and not failed:
-            first_failure = tuple(faults.text(int(member[wrong[0]])) for member in members)
+            first_failure = tuple(source.text(int(fault)) for fault in sets[wrong[0]])
         failed += len(wrong)
         if progress is not None:
-            progress(end, choice.count)
-    return GateReport(name, weight, choice.count, failed, choice.sampled, first_failure)
+            progress(end, source.count)
+    return GateReport(name, weight, source.count, failed, source.sampled, first_failure, near)
+
+
+class _AnySets:
+    """All sets of a code's faults, or one at random from each of `limit` strata."""
+
+    def __init__(self, code: Code, weight: int, limit: int | None, seed: int) -> None:
+        self._faults = Faults(code)
+        self._sets = _Sets(len(self._faults), weight)
+        self._choice = _Choice(self._sets.total, limit, seed)
+        self.shot_bytes = self._faults.shot_bytes
+        self.count, self.sampled = self._choice.count, self._choice.sampled
+        self.text = self._faults.text
+
+    def take(self, start: int, end: int) -> Ints:
+        """``(n, weight)`` faults."""
+        return np.stack(self._sets.members(self._choice.take(start, end)), axis=1)
+
+    def shots(self, sets: Ints) -> tuple[Bytes, Bytes]:
+        """Their records and frames."""
+        first, *others = sets.T
+        records, frames = self._faults.records(first), self._faults.frames(first)
+        for other in others:
+            records ^= self._faults.records(other)
+            frames ^= self._faults.frames(other)
+        return records, frames
+
+
+class _Near:
+    """A random choice of sets of faults along shortest logical errors."""
+
+    def __init__(self, code: Code, weight: int, limit: int | None, seed: int) -> None:
+        self._sets = NearSets(code, weight, seed)
+        self.shot_bytes = code.layout.num_rounds * code.layout.record_bytes
+        self.count = NEAR_SETS if limit is None else limit
+        self.sampled = True
+        self.text, self.shots = self._sets.text, self._sets.shots
+
+    def take(self, start: int, end: int) -> Ints:
+        """``(n, weight)`` faults."""
+        return self._sets.draw(end - start)
 
 
 class _Sets:

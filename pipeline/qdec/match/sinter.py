@@ -76,7 +76,7 @@ class WindowDecoder(sinter.Decoder):
         if not _has_something_to_decode(dem):
             return NothingToDecode(num_bytes(dem.num_observables))
         flips = None
-        if self.tier is Tier.CORRELATED:
+        if self.tier is not Tier.MATCHING:
             dem, flips = as_unlikely(dem)
         text = str(dem)
         try:

@@ -21,6 +21,7 @@ class Tier(IntEnum):
     SPEED = 3
     ACCURACY = 4
     ISING = 5
+    GUARDED = 6
 
     @property
     def needs_model(self) -> bool:
@@ -60,7 +61,7 @@ class Tier(IntEnum):
 
 
 # The tiers that answer any code, without a network.
-CLASSICAL = (Tier.MATCHING, Tier.CORRELATED)
+CLASSICAL = (Tier.MATCHING, Tier.CORRELATED, Tier.GUARDED)
 # The tiers whose networks come with the package.
 SOFT = (Tier.SPEED, Tier.ACCURACY)
 # What answers instead of an accelerated tier: exact, quick, and in every lane.

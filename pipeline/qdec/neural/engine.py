@@ -18,6 +18,15 @@ Engine = Literal["openvino"]
 Precision = Literal["fp32", "bf16"]
 
 
+_threads = 1
+
+
+def use_threads(count: int) -> None:
+    """Give engines of this process so many threads each, unless their caller says otherwise."""
+    global _threads
+    _threads = count
+
+
 class CompiledNetwork(Protocol):
     """A network ready to run. Not for two threads at once."""
 
@@ -47,7 +56,7 @@ def compile_network(
     onnx_model: bytes,
     *,
     precision: Precision = "fp32",
-    threads: int = 1,
+    threads: int | None = None,
     engine: Engine = "openvino",
 ) -> CompiledNetwork:
     """Check an ONNX model and compile it for this machine.
@@ -57,7 +66,7 @@ def compile_network(
             hold. It may come from anywhere.
         precision: of floating-point arithmetic. (A model that quantises its tensors itself runs in
             8 bits where it says so.)
-        threads: of the engine, the calling one included.
+        threads: of the engine, the calling one included; what `use_threads` said if None.
         engine: what runs it.
 
     Raises:
@@ -66,6 +75,7 @@ def compile_network(
     """
     from qdec.neural.onnx_model import parse_model
 
+    threads = _threads if threads is None else threads
     if threads < 1:
         raise EngineError(f"an engine needs at least one thread, not {threads}")
     model = parse_model(onnx_model)

@@ -27,12 +27,12 @@ class FoldedModel:
     Attributes:
         network: the weights.
         precision: of its arithmetic; None for the quickest that this machine has.
-        threads: of the engine.
+        threads: of the engine; None: as `qdec.neural.engine.use_threads` has it.
     """
 
     network: Network
     precision: Precision | None = None
-    threads: int = 1
+    threads: int | None = None
 
     def compile(self, grid: Any) -> CompiledNetwork:
         """Compile for a window's grid (`qdec.neural.grid.WindowGrid`).

@@ -12,11 +12,13 @@ from importlib.metadata import version
 
 import numpy as np
 
+from qdec import __version__
 from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.lane.realtime import die_with_parent
-from qdec.match import Tier
+from qdec.match import SOFT, Tier
 from qdec.match.offline import OfflineDecoder
+from qdec.neural.store import load_model
 from qdec.windows import choose_geometry, parse_geometry
 from qdec_tools.ler.blocks import BLOCK_SHOTS, Block, BlockKey
 from qdec_tools.ler.points import Point
@@ -53,8 +55,16 @@ def circuit_digest(point: Point) -> str:
 
 @cache
 def model_of(tier: Tier) -> str:
-    """Identity of what a tier decodes with: answers of another identity are not mixed with its."""
-    return f"pymatching {version('pymatching')}"
+    """Identity of what a tier decodes with: answers of another identity are not mixed with its.
+
+    Raises:
+        ModelError: its network is missing or damaged.
+    """
+    pymatching = f"pymatching {version('pymatching')}"
+    if tier in (Tier.MATCHING, Tier.CORRELATED):
+        return pymatching
+    qdec = f"qdec {__version__}, {pymatching}"
+    return f"{load_model(tier.label).info.sha256}, {qdec}" if tier in SOFT else qdec
 
 
 def block_key(point: Point, tier: Tier, seed: int, block: int) -> BlockKey:

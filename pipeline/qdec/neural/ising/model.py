@@ -51,7 +51,7 @@ def compile_model(
     weights: Weights,
     *,
     precision: Precision = "fp32",
-    threads: int = 1,
+    threads: int | None = None,
     basis: Basis | None = None,
 ) -> IsingModel:
     """Compile a network from its weights.
