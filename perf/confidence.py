@@ -40,7 +40,7 @@ PLAN: list[tuple[int, float, Geometry]] = [
     (5, 0.006, Geometry(10, 5)),
     (7, 0.006, Geometry(14, 7)),
 ]
-LADDER = (Tier.MATCHING, Tier.CORRELATED)
+STRONG = Tier.CORRELATED  # who is asked where the others are not sure
 BINS = 15
 BATCH = 2000
 FRACTIONS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
@@ -59,20 +59,20 @@ def place(d: int, p: float, geometry: Geometry) -> tuple[Code, Window]:
 
 
 def judge(
-    d: int, p: float, geometry: Geometry, shots: int
+    d: int, p: float, geometry: Geometry, shots: int, tiers: list[Tier]
 ) -> tuple[dict[Tier, tuple[Floats, NDArray[np.bool_]]], dict[Tier, float], dict[Tier, Any]]:
     """Per tier: what was said and what was right (same windows), µs per window, calibration."""
     code, window = place(d, p, geometry)
     trial = WindowTrial(code, window)
     rng = np.random.default_rng([d, round(p * 1e6), geometry.window])
     windows, fitted = {}, {}
-    for tier in LADDER:
+    for tier in tiers:
         assessor = Assessor(code, tier, geometry, switching=Switching(confidence=True))
         windows[tier] = assessor.compile(window)
         fitted[tier] = assessor.calibrations[0][1]
-    said: dict[Tier, list[Floats]] = {tier: [] for tier in LADDER}
-    right: dict[Tier, list[NDArray[np.bool_]]] = {tier: [] for tier in LADDER}
-    spent = dict.fromkeys(LADDER, 0.0)
+    said: dict[Tier, list[Floats]] = {tier: [] for tier in tiers}
+    right: dict[Tier, list[NDArray[np.bool_]]] = {tier: [] for tier in tiers}
+    spent = dict.fromkeys(tiers, 0.0)
     for _ in track(range(shots // BATCH), description=f"d={d} p={p}", transient=True):
         drawn = trial.draw(BATCH, rng)
         for tier, compiled in windows.items():
@@ -82,7 +82,7 @@ def judge(
             assert answers.confidence is not None
             said[tier].append(answers.confidence.astype(np.float64))
             right[tier].append(trial.right(drawn, answers))
-    both = {tier: (np.concatenate(said[tier]), np.concatenate(right[tier])) for tier in LADDER}
+    both = {tier: (np.concatenate(said[tier]), np.concatenate(right[tier])) for tier in tiers}
     count = shots // BATCH * BATCH
     return both, {tier: s / count * 1e6 for tier, s in spent.items()}, fitted
 
@@ -128,10 +128,11 @@ def curve(
     return rows
 
 
-def draw_reliability(rows: list[dict[str, Any]]) -> Figure:
-    """What happened against what was said, on log-odds scales of being wrong."""
-    figure = Figure(figsize=(9, 4.2))
-    for axes, tier in zip(figure.subplots(1, 2, sharey=True), LADDER, strict=True):
+def draw_reliability(rows: list[dict[str, Any]], tiers: list[Tier]) -> Figure:
+    """What happened against what was said, on logarithmic scales of being wrong."""
+    figure = Figure(figsize=(4.5 * len(tiers), 4.2))
+    many = figure.subplots(1, len(tiers), sharey=True, squeeze=False)[0]
+    for axes, tier in zip(many, tiers, strict=True):
         axes.plot([1e-4, 0.6], [1e-4, 0.6], "k:", linewidth=1)
         for row in (r for r in rows if r["tier"] == tier.label):
             points = [(1 - b["said"], 1 - b["right"]) for b in row["bins"] if b["right"] < 1]
@@ -147,23 +148,24 @@ def draw_reliability(rows: list[dict[str, Any]]) -> Figure:
 
 
 def draw_curves(rows: list[dict[str, Any]]) -> Figure:
-    """Logical error rate against the escalated fraction, relative to the weaker tier alone."""
-    figure = Figure(figsize=(6.4, 4.2))
+    """Logical error rate against the escalated fraction, relative to the first tier alone."""
+    figure = Figure(figsize=(8.5, 4.6))
     axes = figure.subplots()
     for row in (r for r in rows if "curve" in r):
         alone = row["curve"][0]["LER"]
         points = [(c["escalated"], c["LER"] / alone) for c in row["curve"]]
-        label = f"d={row['d']} p={row['p']:g} {row['windows']}"
-        axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=label)
+        label = f"{row['tier']}, d={row['d']} p={row['p']:g} {row['windows']}"
+        style = "o-" if row["tier"] == Tier.MATCHING.label else "s--"
+        axes.plot(*zip(*points, strict=True), style, markersize=3, linewidth=1, label=label)
     axes.set_xscale("symlog", linthresh=1e-3)
     axes.set(
         xlim=(0, 1),
         ylim=(0, 1.05),
         xlabel="fraction of windows that correlated matching answers, the least sure first",
-        ylabel="logical error rate relative to matching",
+        ylabel="logical error rate relative to none",
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.tight_layout()
     return figure
 
@@ -171,11 +173,13 @@ def draw_curves(rows: list[dict[str, Any]]) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shots", type=int, default=100_000, help="windows per experiment")
+    parser.add_argument("--tiers", default="matching,correlated,accuracy")
     parser.add_argument("--save", action="store_true", help="keep results/confidence.*")
     o = parser.parse_args()
+    tiers = [Tier.from_label(word) for word in o.tiers.split(",")]
     rows = []
     for d, p, geometry in PLAN:
-        both, us, fitted = judge(d, p, geometry, o.shots)
+        both, us, fitted = judge(d, p, geometry, o.shots, tiers)
         for tier, (said, right) in both.items():
             bins, error = reliability(said, right)
             rate = 1 - right.mean()
@@ -199,19 +203,25 @@ def main() -> None:
                     "bins": bins,
                 }
             )
-        weak, strong = LADDER
-        rows[-2]["curve"] = curve(both[weak][0], both[weak][1], both[strong][1])
+            if STRONG in both and tier is not STRONG:
+                rows[-1]["curve"] = curve(said, right, both[STRONG][1])
     hidden = ("bins", "curve")
     table = [{k: v for k, v in row.items() if k not in hidden} for row in rows]
     if o.save:
         for name, figure in (
-            ("confidence", draw_reliability(rows)),
+            ("confidence", draw_reliability(rows, tiers)),
             ("escalation", draw_curves(rows)),
         ):
             figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
     for row in rows:
         for point in row.get("curve", []):
-            print(row["d"], row["p"], row["windows"], {k: round(v, 6) for k, v in point.items()})
+            print(
+                row["tier"],
+                row["d"],
+                row["p"],
+                row["windows"],
+                {k: round(v, 6) for k, v in point.items()},
+            )
     show("Confidence", table, save="confidence" if o.save else "", details=rows)
 
 
