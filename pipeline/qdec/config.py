@@ -557,7 +557,7 @@ def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
     if kind == "tuple_type" and loc[-1] == "lanes":
         return "write a list: lanes = [0, 1]"
     if kind == "tuple_type" and loc[-1] == "escalate":
-        return 'write a list: escalate = ["correlated"]'
+        return 'write a list: escalate = ["guarded"]'
     if kind in ("tuple_type", "too_short"):
         return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
     return _WRITE.get(kind, "")

@@ -22,7 +22,7 @@ from qdec.windows import WHOLE, Geometry
 
 CODE = code(ROTATED_Z, 3, 12, 0.004)
 WINDOWS = Geometry(12, 6)
-LADDER = Candidate(Tier.MATCHING, Switching(tiers=(Tier.CORRELATED,), below=0.9))
+LADDER = Candidate(Tier.MATCHING, Switching(tiers=(Tier.GUARDED,), below=0.9))
 
 
 def tuned(folder: Path | None, **options: Any) -> auto.Tuned:
@@ -106,7 +106,7 @@ def test_measurements_are_remembered(tmp_path: Path, quick: list[int]) -> None:
     assert not again.fresh
     assert again.measured == first.measured
     assert again.decision == first.decision
-    assert str(again.decision.candidate) == "matching > correlated < 0.9"
+    assert str(again.decision.candidate) == "matching > guarded < 0.9"
     assert len(quick) == 1
     assert tuned(tmp_path / "tuning", again=True).fresh
     assert tuned(None).fresh
@@ -166,7 +166,7 @@ def test_auto_is_settled_before_lanes_see_it(tmp_path: Path, quick: list[int]) -
     (stream,) = settled.stream
     assert (stream.tier, stream.escalate, stream.escalate_below) == (
         "matching",
-        ("correlated",),
+        ("guarded",),
         0.9,
     )
     assert auto.settle(config, only_kept=True) == settled

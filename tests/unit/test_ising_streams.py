@@ -12,11 +12,11 @@ from helpers.circuits import detections, memory
 from helpers.lanes import Lane, Stream, config
 from helpers.patches import experiment
 from helpers.weights import random_stack, write
-from qdec.bus.wire import Error
+from qdec.accelerator.compiled import compile_kinds
 from qdec.codes import Code
 from qdec.commit import Flag
 from qdec.config import StreamConfig
-from qdec.errors import ConfigError, WireCode
+from qdec.errors import ConfigError
 from qdec.lane.library import Library
 from qdec.match import Tier
 from qdec.match.offline import OfflineDecoder
@@ -25,7 +25,7 @@ from qdec.neural.ising.network import Architecture
 from qdec.neural.ising.patch import Orientation
 from qdec.neural.store import load_model
 from qdec.neural.tensor_file import tensors_sha256
-from qdec.windows import Geometry
+from qdec.windows import WHOLE, Geometry
 
 SMALL = Architecture((6, 4), (3, 3))
 CIRCUIT = experiment("X", Orientation.ZV, 3, 11, 0.01)
@@ -48,31 +48,36 @@ def stream(
     return StreamConfig(name="s", code=path, tier="ising", model=model, windows=windows)
 
 
-@pytest.mark.parametrize("windows", ["6,3", "whole"])
-def test_a_configured_stream_is_answered_by_its_network(
-    tmp_path: Path, model: Path, windows: str
-) -> None:
-    lane = Lane(config(stream(tmp_path, str(model), windows)))
+def test_a_lane_alone_answers_by_matching_and_says_so(tmp_path: Path, model: Path) -> None:
+    lane = Lane(config(stream(tmp_path, str(model))))
     one = Stream(lane).open()
     assert one.info is not None
-    assert one.info.tier == "ising"
     code = Code.from_circuit(CIRCUIT)
     records = code.layout.to_records(detections(CIRCUIT, 20)[0])
     assert one.send(0, records.reshape(-1, code.layout.record_bytes)) is None
     rows = one.collect()
-    assert set(rows["tier"].tolist()) == {int(Tier.ISING)}
+    assert set(rows["tier"].tolist()) == {int(Tier.MATCHING)}
     ends = rows["flags"] & Flag.SHOT_END != 0
-    loaded = compile_model(stored_weights(load_model(str(model))))
-    geometry = Geometry(6, 3) if windows == "6,3" else Geometry(0, 0)
-    decoder = OfflineDecoder(code, Tier.ISING, geometry, model=loaded)
+    decoder = OfflineDecoder(code, Tier.MATCHING, Geometry(6, 3))
     np.testing.assert_array_equal(rows["frame"][ends], decoder.decode(records)[0])
-    assert (rows["flags"] & Flag.FENCED).all(), "random weights keep no distance"
+
+
+def test_the_accelerator_answers_with_the_network(tmp_path: Path, model: Path) -> None:
+    kinds = compile_kinds(Library(), stream(tmp_path, str(model), "whole"))
+    (kind,) = kinds.values()
+    assert kind.fenced, "random weights keep no distance"
+    code = Code.from_circuit(CIRCUIT)
+    records = code.layout.to_records(detections(CIRCUIT, 20)[0])
+    loaded = compile_model(stored_weights(load_model(str(model))))
+    decoder = OfflineDecoder(code, Tier.ISING, WHOLE, model=loaded)
+    answers = kind.decoder.decode(records.reshape(20, -1))
+    np.testing.assert_array_equal(answers.bits[:, :1], decoder.decode(records)[0])
 
 
 def test_what_cannot_be_served_is_refused_at_the_start(tmp_path: Path, model: Path) -> None:
     def refusal(one: StreamConfig) -> str:
         with pytest.raises(ConfigError, match="stream 's'") as caught:
-            Library().warm(one, 1 << 24)
+            compile_kinds(Library(), one)
         return str(caught.value)
 
     assert "no model 'nobody'" in refusal(stream(tmp_path, "nobody"))
@@ -87,15 +92,8 @@ def test_what_cannot_be_served_is_refused_at_the_start(tmp_path: Path, model: Pa
     assert "SHA-256" in refusal(stream(tmp_path, str(model)))
 
 
-def test_guests_cannot_have_it_unless_the_service_names_a_model(model: Path) -> None:
+def test_guests_are_answered_by_matching() -> None:
     lane = Lane(config())
-    reply = Stream(lane, code=(str(CIRCUIT).encode(),)).ask(code="circuit", tier="ising")
-    assert isinstance(reply, Error)
-    assert reply.code == WireCode.BAD_OPTION
-    assert "needs a model" in reply.message
-    settings = config()
-    defaults = settings.defaults.model_copy(update={"model": str(model)})
-    lane = Lane(settings.model_copy(update={"defaults": defaults}))
     guest = Stream(lane, code=(str(CIRCUIT).encode(),)).open(code="circuit", tier="ising")
     assert guest.info is not None
-    assert guest.info.tier == "ising"
+    assert any("matching answers" in note for note in guest.info.notes)

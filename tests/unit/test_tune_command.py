@@ -39,7 +39,7 @@ def test_the_table_says_what_was_chosen_and_why(qdec: Run) -> None:
     assert status == 0
     assert "d=3 p=0.002, windows 12,6, deadline 2,000 µs" in printed
     assert "chosen: " in printed
-    for name in ("matching", "correlated", "matching > correlated < 0.9"):
+    for name in ("matching", "correlated", "matching > guarded < 0.9"):
         assert name in printed
     status, printed, _ = qdec("tune", "-d", 3, "-p", "0.002", "--windows", "12,6", "--json")
     (row,) = json.loads(printed.splitlines()[-1])["streams"]

@@ -35,13 +35,17 @@ Fence = Callable[[Tier, Switching], str]
 
 
 def candidates(tiers: Sequence[Tier] = (*CLASSICAL, *SOFT)) -> tuple[Candidate, ...]:
-    """Plain matching, every other tier, and a ladder from each to correlated matching."""
+    """Plain matching, every other tier, and ladders to guarded matching from plain and soft ones.
+
+    What plain matching corrects by the code's distance, a ladder from it to guarded matching does
+    as well: so do both of them.
+    """
     alone = [Candidate(Tier.MATCHING)]
     alone += [Candidate(tier) for tier in tiers if tier is not Tier.MATCHING]
     ladders = [
-        Candidate(tier, Switching(tiers=(Tier.CORRELATED,), below=ESCALATE_BELOW))
-        for tier in tiers
-        if tier is not Tier.CORRELATED
+        Candidate(tier, Switching(tiers=(Tier.GUARDED,), below=ESCALATE_BELOW))
+        for tier in (Tier.MATCHING, *SOFT)
+        if tier in tiers
     ]
     return (*alone, *ladders)
 
