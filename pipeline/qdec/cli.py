@@ -452,7 +452,8 @@ def model_import(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A TOML file, or the name of a shipped recipe: accuracy, speed.")
+        str,
+        typer.Argument(help="A TOML file, or a shipped recipe: accuracy, accuracy-large, speed."),
     ],
     out: Annotated[
         Path | None,

@@ -102,6 +102,8 @@ class StreamDefaults(_Frozen):
             _checked(label, lambda label=label: Tier.from_label(label))
             if Tier.from_label(label).needs_model:
                 raise ValueError(f"{label} cannot be asked next: make it the stream's tier")
+        if len(set(value)) < len(value):
+            raise ValueError(f"{list(value)} names a tier twice: each is asked once")
         return value
 
     @property
@@ -465,6 +467,33 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
             fail(
                 f"stream '{stream.name}': tier = \"auto\" decides on its own whether windows "
                 "escalate: leave out escalate",
+                "stream",
+                i,
+                "escalate",
+            )
+        if stream.model is not None and "model" in stream.model_fields_set:
+            takes = stream.tier != AUTO and Tier.from_label(stream.tier).takes_model
+            if not takes:
+                fail(
+                    f"stream '{stream.name}': tier = \"{stream.tier}\" takes no model: leave model "
+                    "out, or name the tier that it is for",
+                    "stream",
+                    i,
+                    "model",
+                )
+        if stream.tier in stream.escalate:
+            fail(
+                f"stream '{stream.name}': {stream.tier} is asked first: leave it out of escalate",
+                "stream",
+                i,
+                "escalate",
+            )
+        slow = [one for one in stream.escalate if Tier.from_label(one).accelerated]
+        if slow and not stream.is_accelerated:
+            fail(
+                f"stream '{stream.name}': {slow[0]} is too slow for a lane's own thread, so it can "
+                "be asked next only where the accelerator answers: make tier one that is "
+                "accelerated, like speed, or leave it out of escalate",
                 "stream",
                 i,
                 "escalate",

@@ -382,3 +382,34 @@ def test_a_damaged_file_is_read_or_refused(
     if said is not None:
         assert said.path == str(path)
         assert said.line is None or 1 <= said.line <= len(lines) + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ('tier = "matching"\nescalate = ["accuracy"]', "too slow for a lane's own thread"),
+        ('tier = "correlated"\nescalate = ["correlated"]', "asked first"),
+        ('tier = "matching"\nescalate = ["guarded", "guarded"]', "names a tier twice"),
+        ('tier = "matching"\nmodel = "accuracy"', "takes no model"),
+        ('tier = "auto"\nmodel = "accuracy"', "takes no model"),
+    ],
+)
+def test_ladders_and_models_that_make_no_sense(tmp_path: Path, settings: str, words: str) -> None:
+    path = tmp_path / "qdec.toml"
+    (tmp_path / "a.stim").write_text("")
+    path.write_text(
+        '[[lane]]\nendpoints = ["ipc:///tmp/none"]\n'
+        f'[[stream]]\nname = "a"\ncode = "a.stim"\nendless = true\n{settings}\n'
+    )
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
+
+
+def test_networks_may_be_asked_next_on_the_accelerator(tmp_path: Path) -> None:
+    path = tmp_path / "qdec.toml"
+    (tmp_path / "a.stim").write_text("")
+    path.write_text(
+        '[[lane]]\nendpoints = ["ipc:///tmp/none"]\n[[stream]]\nname = "a"\ncode = "a.stim"\n'
+        'endless = true\ntier = "speed"\nescalate = ["accuracy"]\n'
+    )
+    assert load_config(path).stream[0].is_accelerated

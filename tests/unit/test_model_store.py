@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from helpers.weights import Tensors, metadata, random_stack, write
 from qdec.cli import app
 from qdec.errors import ModelError
+from qdec.match import SOFT
+from qdec.match.models import served
 from qdec.neural import store, tensor_file
 from qdec.neural.ising.model import stored_weights
 from qdec.neural.ising.network import PUBLISHED
@@ -217,3 +219,31 @@ def test_the_commands(published: Path, folder: Path) -> None:
     broken = run(app, ["model", "list", *kept])
     assert broken.exit_code == 1
     assert "broken" in broken.output
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("null", "architecture"),
+        ('{"width": Infinity, "inner": 8, "blocks": 1, "classes": [[], []]}', "architecture"),
+        ('{"width": 8, "inner": 8, "blocks": 0, "classes": [[[0,0,0]], []]}', "lacks"),
+    ],
+)
+def test_own_models_are_checked_before_they_are_kept(
+    tmp_path: Path, architecture: str, words: str
+) -> None:
+    tensors = {"head.bias": np.zeros(3, dtype=np.float32)}
+    told = {"family": "folded", "architecture": architecture, "sha256": tensors_sha256(tensors)}
+    path = tmp_path / "odd.safetensors"
+    write_tensors(path, tensors, told)
+    with pytest.raises(ModelError, match=words):
+        import_model(path, folder=tmp_path / "kept", check=served)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_shipped_models_are_sound_and_small() -> None:
+    shipped = [one for one in list_models() if one.origin == "shipped"]
+    assert {tier.label for tier in SOFT} <= {one.name for one in shipped}
+    assert sum(one.size for one in shipped) < 20_000_000
+    for one in shipped:
+        served(load_model(str(one.path)))

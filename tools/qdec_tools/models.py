@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qdec.match.models import served
 from qdec.neural.store import ModelInfo, default_folder, import_model, list_models
 
 
@@ -30,7 +31,7 @@ def bring_in(file: Path, name: str | None, folder: Path | None, *, as_json: bool
     Raises:
         ModelError: it is not sound.
     """
-    info = import_model(file, name=name, folder=folder)
+    info = import_model(file, name=name, folder=folder, check=served)
     if as_json:
         print(json.dumps(info.as_row()))
     else:

@@ -99,6 +99,8 @@ class _Work:
 
 
 def _works(wish: Wish, *, again: bool) -> Iterator[tuple[str, _Work]]:
+    if wish.cycle_us is not None and not 0 < wish.cycle_us <= 1e9:
+        raise DataError(f"--cycle-us {wish.cycle_us:g}: a time per round is above 0 and up to 1e9")
     if wish.config is not None:
         config = load_config(wish.config)
         changed = {

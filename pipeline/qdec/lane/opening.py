@@ -123,10 +123,12 @@ class Doorkeeper:
                 distance=wanted.distance,
                 short=tier.takes_model,
             )
-        accelerated = tier is not FALLBACK and wanted.accelerates(tier)
+        # A cursor may hold a tier that is not the configuration's any more.
+        accelerated = tier.accelerated or (tier is not FALLBACK and wanted.accelerates(tier))
         by_lane = FALLBACK if accelerated else tier
         if configured is None:
-            most = _HURRIED_COMPONENTS[by_lane] if hurry else _GUEST_COMPONENTS
+            asked = (by_lane, *wanted.switching.tiers)
+            most = min(_HURRIED_COMPONENTS[one] for one in asked) if hurry else _GUEST_COMPONENTS
             # What tells how sure answers are is compiled and tried out as well.
             self._check_guest(code, geometry, most // 2 if wanted.switching else most)
         shot_rounds = None if endless else code.spacetime.rounds
@@ -137,7 +139,7 @@ class Doorkeeper:
         bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model, mine)
         kinds = None
         if accelerated:  # a guest's windows are compiled in no other process
-            known = configured is not None
+            known = configured is not None and configured.tier == tier.label
             kinds = {}
             if known:
                 kinds = self._library.kinds(bank, tier, shot_rounds, model, switching)
@@ -257,7 +259,10 @@ class Doorkeeper:
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,
             "confidence": defaults.confidence,
-            "escalate": defaults.escalate,
+            # A guest is served by the lane's own thread, which has no time for networks.
+            "escalate": tuple(
+                one for one in defaults.escalate if not Tier.from_label(one).accelerated
+            ),
             "escalate_below": defaults.escalate_below,
         }
         return StreamConfig.model_construct(**options)
@@ -309,7 +314,10 @@ def _who_answers(terms: Terms) -> str:
     if terms.kinds is None:
         return ""
     if not terms.kinds:
-        return f"{terms.tier.label} is for configured streams: {FALLBACK.label} answers this one"
+        return (
+            f"{terms.tier.label} is for streams whose configuration names it: {FALLBACK.label} "
+            "answers this one"
+        )
     return (
         f"the accelerator answers with {terms.tier.label}, the lane with {FALLBACK.label} where "
         "that would be too late: each commit says which"

@@ -6,7 +6,7 @@ from qdec.errors import ModelError
 from qdec.match.tier import Tier
 from qdec.neural.folded_model import FAMILY, FoldedModel, from_stored, shipped_model
 from qdec.neural.ising.model import IsingModel, compile_model, stored_weights
-from qdec.neural.store import ISING, load_model
+from qdec.neural.store import ISING, StoredModel, load_model
 
 Model = IsingModel | FoldedModel
 
@@ -18,12 +18,23 @@ def read_model(name: str) -> Model:
         ModelError: there is none, it is damaged, or of no family that is served.
         EngineError: the engine cannot run it on this machine.
     """
-    stored = load_model(name)
+    return served(load_model(name))
+
+
+def served(stored: StoredModel) -> Model:
+    """A loaded model, its architecture and weights checked.
+
+    Raises:
+        ModelError: it is not sound, or of no family that is served.
+        EngineError: the engine cannot run it on this machine.
+    """
     if stored.info.family == ISING:
         return compile_model(stored_weights(stored))
     if stored.info.family == FAMILY:
         return FoldedModel(from_stored(stored))
-    raise ModelError(f"model '{name}' is of the family '{stored.info.family}', which is not served")
+    raise ModelError(
+        f"model '{stored.info.name}' is of the family '{stored.info.family}', which is not served"
+    )
 
 
 def ising_model(model: Model | None) -> IsingModel:

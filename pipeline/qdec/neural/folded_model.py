@@ -100,6 +100,6 @@ def _architecture(name: str, sizes: Any) -> Architecture:
             raise ValueError
         if not 1 <= arch.channels <= 256:
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ModelError(f"the architecture of model '{name}' is not one of {FAMILY}'s") from None
     return arch

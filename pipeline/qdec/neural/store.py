@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -163,13 +163,20 @@ def load(info: ModelInfo) -> StoredModel:
     return StoredModel(info, file)
 
 
-def import_model(source: Path, *, name: str | None = None, folder: Path | None = None) -> ModelInfo:
+def import_model(
+    source: Path,
+    *,
+    name: str | None = None,
+    folder: Path | None = None,
+    check: Callable[[StoredModel], object] = lambda stored: None,
+) -> ModelInfo:
     """Check a file and keep it: a published Ising model, or one in this store's own format.
 
     Args:
         source: the file.
         name: what to call it; by default ``ising-N`` for published model N, else the file's name.
         folder: where to keep it; the default folder if None.
+        check: raises ModelError where a model of the store's own format is not sound.
 
     Raises:
         ModelError: the file is neither, or not sound (see `read_published`, `load`), or another
@@ -188,6 +195,8 @@ def import_model(source: Path, *, name: str | None = None, folder: Path | None =
             f"{source}: neither a published Ising model (no model_id) nor a model of this "
             "program's with the hash of its tensors"
         )
+    else:
+        check(load(find_model(str(source.absolute()))))
     name = name or source.name.removesuffix(SUFFIX)
     if not _NAME.fullmatch(name):
         raise ModelError(f"'{name[:80]}' is no name for a model: use lower case, digits, . _ -")

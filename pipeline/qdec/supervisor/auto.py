@@ -205,7 +205,8 @@ def _settled(stream: StreamConfig, config: Config, *, only_kept: bool) -> Stream
         ladder["escalate_below"] = choice.switching.below
     if choice.tier is FALLBACK:
         return matching.model_copy(update=ladder)
-    return stream.model_copy(update={"tier": choice.tier.label, **ladder})
+    # What was measured are the package's own networks.
+    return stream.model_copy(update={"tier": choice.tier.label, "model": None, **ladder})
 
 
 def kept_in(config: Config) -> Path:
