@@ -330,7 +330,7 @@ def test_a_guest_with_a_tier_that_lanes_do_not_decode_is_matched(
     guest = Stream(pair.lane, code=(TEXT.encode(),)).open(
         stream="guest", code="circuit", endless=True, windows=str(GEOMETRY), tier="correlated"
     )
-    assert any("is for configured streams" in note for note in guest.info.notes)
+    assert any("is for streams whose configuration names it" in note for note in guest.info.notes)
     records = rounds_of_a_shot(200, 4)
     guest.send(0, records, last=True)
     pair.settle()
