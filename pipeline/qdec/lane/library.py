@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qdec.accelerator.exchange import most_windows
-from qdec.accelerator.kinds import kinds_needed
+from qdec.accelerator.kinds import NO_NETWORKS, kinds_needed
 from qdec.codes import Code, Limits, Part
 from qdec.codes.code import (
     DEFAULT_LIMITS,
@@ -21,14 +22,15 @@ from qdec.codes.code import (
 from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
 from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
-from qdec.errors import CodeError, ConfigError, QdecError
+from qdec.errors import CodeError, ConfigError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.gate import GateReport, try_faults
-from qdec.match.models import Model, read_model
+from qdec.match.models import Model, served
 from qdec.match.offline import OfflineDecoder
-from qdec.match.tier import FALLBACK
+from qdec.match.tier import FALLBACK, SOFT
+from qdec.neural.store import find_model, load_model
 from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
 from qdec.windows.cut import answer_bytes
 
@@ -81,6 +83,7 @@ class Library:
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: dict[tuple[bytes, Tier, str | None, Switching], str] = {}
         self._models: dict[str, Model] = {}
+        self._hashes: dict[str, str] = {}
 
     def code(
         self,
@@ -174,7 +177,8 @@ class Library:
         key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model, switching)
         kinds = self._kinds.get(key)
         if kinds is None:
-            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model, switching)
+            networks = self.networks(tier, model, switching)
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length, networks, switching)
             if len(self._kinds) > _KEPT_BANKS:
                 self._kinds.popitem(last=False)
         return kinds
@@ -184,8 +188,34 @@ class Library:
         if name is None:
             return None
         if name not in self._models:
-            self._models[name] = read_model(name)
+            stored = load_model(name)
+            self._models[name] = served(stored)
+            self._hashes[name] = stored.info.sha256
         return self._models[name]
+
+    def networks(
+        self, tier: Tier, model: str | None = None, switching: Switching = NO_SWITCHING
+    ) -> bytes:
+        """8 bytes that stand for the networks that a tier and its ladder answer with.
+
+        Zeros where there are none. They are told by their tensors' hashes, as they are when this is
+        first asked, or they are first loaded.
+        """
+        names = [model if tier.takes_model and model else tier.label if tier in SOFT else None]
+        names += [one.label for one in switching.tiers if one in SOFT]
+        hashes = [self._hash(name) for name in names if name is not None]
+        if not hashes:
+            return NO_NETWORKS
+        return hashlib.blake2b("\0".join(hashes).encode(), digest_size=8).digest()
+
+    def _hash(self, name: str) -> str:
+        """SHA-256 of a model's tensors, as its file says; empty if there is none to be read."""
+        if name not in self._hashes:
+            try:
+                self._hashes[name] = find_model(name).sha256
+            except ModelError:  # the accelerator has none either, and says so
+                self._hashes[name] = ""
+        return self._hashes[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
@@ -222,6 +252,7 @@ class Library:
                 for part in range(stream.parts)
             ]
             self.fence(code, tier, plan.model, switching, budget_s=WARM_GATE_S)
+            self.networks(plan.tier, plan.model, plan.switching)
             for bank in banks:
                 make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:

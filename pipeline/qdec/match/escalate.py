@@ -11,6 +11,8 @@ guarded matching nothing is lost at any noise, because neither loses it.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +45,17 @@ class Switching:
     def of_one_tier(self) -> Switching:
         """What of it a tier can do that answers instead, in a hurry: it asks nobody."""
         return Switching(self.confidence)
+
+    @property
+    def digest(self) -> bytes:
+        """8 bytes that stand for all of it that answers depend on; zeros where nobody is asked.
+
+        To say how sure answers are changes none.
+        """
+        if not self.tiers:
+            return bytes(8)
+        said = struct.pack("<d", self.below) + bytes(self.tiers)
+        return hashlib.blake2b(said, digest_size=8).digest()
 
 
 NO_SWITCHING = Switching()
