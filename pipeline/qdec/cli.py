@@ -611,7 +611,8 @@ def tune(
     """Measure the tiers on this machine and say which one [bold]tier = "auto"[/bold] would take.
 
     For each stream every tier, and ladders that ask a stronger tier where the first is not sure,
-    answer the same windows, drawn from the stream's own error model: µs for a window alone (median
+    answer windows drawn from the stream's own error model, those that they would be served in and
+    in which plain matching is compared with them: µs for a window alone (median
     and 99th percentile) and in batches, windows answered wrongly, and what the fault-distance gate
     says. Plain matching is taken unless another one is fast enough, keeps up, and is shown to be
     better. It takes some seconds per stream; measurements are remembered in the state directory,
