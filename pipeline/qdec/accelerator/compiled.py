@@ -42,7 +42,7 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
             effort=WARM_EFFORT,
         )
         _check_room(bank, plan.length)
-        why = library.fence(plan.code, plan.tier, model, switching, budget_s=WARM_GATE_S)
+        why = library.fence(bank, budget_s=WARM_GATE_S)
         networks = library.networks(plan.tier, model, switching)
         kinds = {}
         for window in bank.needed(plan.length):

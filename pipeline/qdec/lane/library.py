@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from qdec.accelerator.exchange import most_windows
 from qdec.accelerator.kinds import NO_NETWORKS, kinds_needed
@@ -26,21 +25,17 @@ from qdec.errors import CodeError, ConfigError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
-from qdec.match.gate import GateReport, try_faults
+from qdec.match.fence import is_beyond_doubt, why_fenced
 from qdec.match.models import Model, served
-from qdec.match.offline import OfflineDecoder
+from qdec.match.offline import WindowedDecoder
 from qdec.match.tier import FALLBACK, SOFT
 from qdec.neural.store import find_model, load_model
-from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
+from qdec.windows import Geometry, choose_geometry, parse_geometry
 from qdec.windows.cut import answer_bytes
 
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
-# Faults tried before a correlated stream opens; a sample of them where there are more.
-_GATED_FAULTS = 5000
-_GATED_PAIRS = 50_000
-_PROBED_FAULTS = 64
-# What trying them may take, about: when a guest opens, and before the service is ready.
+# What trying faults may take, about: when a guest opens, and before the service is ready.
 _GATE_S = 0.3
 WARM_GATE_S = 10.0
 
@@ -81,7 +76,7 @@ class Library:
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier, str | None, Switching], str] = {}
+        self._fenced: WeakKeyDictionary[WindowBank, str] = WeakKeyDictionary()
         self._models: dict[str, Model] = {}
         self._hashes: dict[str, str] = {}
 
@@ -251,7 +246,7 @@ class Library:
                 )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, plan.model, switching, budget_s=WARM_GATE_S)
+            self.fence(banks[0], budget_s=WARM_GATE_S)
             self.networks(plan.tier, plan.model, plan.switching)
             for bank in banks:
                 make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
@@ -276,34 +271,21 @@ class Library:
         length = None if stream.endless else code.spacetime.rounds
         return Plan(code, tier, geometry, length, stream.model, stream.switching)
 
-    def fence(
-        self,
-        code: Code,
-        tier: Tier,
-        model: str | None = None,
-        switching: Switching = NO_SWITCHING,
-        *,
-        budget_s: float = _GATE_S,
-    ) -> str:
-        """Why a tier (with those it escalates to) loses this code's distance, or an empty string.
+    def fence(self, bank: WindowBank, *, budget_s: float = _GATE_S) -> str:
+        """Why what a bank answers with loses the code's distance, or an empty string.
 
-        Where not all faults can be tried in about `budget_s`, a sample of them is.
-
-        Plain matching corrects every single fault of a code of distance 3 or more; what does not is
-        labelled: every commit carries FENCED and OPENED says why.
+        Its own windows are tried. What fails is labelled: every commit carries FENCED and OPENED
+        says why.
         """
-        switching = replace(switching, confidence=False)
-        if tier is Tier.MATCHING and not switching:
+        tier, switching = bank.tier, bank.switching
+        if is_beyond_doubt(tier, switching):
             return ""
-        model = model if tier.takes_model else None
-        key = (code.digest, tier, model, switching)
-        if key not in self._fenced:
-            decoder = OfflineDecoder(
-                code, tier, WHOLE, model=self._model(model), switching=switching
+        if bank not in self._fenced:
+            decoder = WindowedDecoder(bank.code, bank.geometry, bank.get)
+            self._fenced[bank] = why_fenced(
+                bank.code, bank.geometry, decoder, tier, switching, budget_s=budget_s
             )
-            name = ", then ".join(one.label for one in (tier, *switching.tiers))
-            self._fenced[key] = _gate(code, decoder, name, budget_s)
-        return self._fenced[key]
+        return self._fenced[bank]
 
 
 def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
@@ -326,27 +308,3 @@ def make_decoder(
             options["most_shots"] = max(1, most_windows(size, sum(answer_bytes(space))))
         return ShotDecoder(bank, length=length, **options)
     return StreamDecoder(bank, length=length, **options)
-
-
-def _gate(code: Code, decoder: OfflineDecoder, name: str, budget_s: float) -> str:
-
-    def tried(weight: int, most: int) -> GateReport:
-        return try_faults(code, decoder, weight, name=name, limit=most)
-
-    tried(1, 1)  # compiles
-    started = time.monotonic()
-    report = tried(1, _PROBED_FAULTS)
-    each_s = (time.monotonic() - started) / report.tried
-    most = max(_PROBED_FAULTS, int(budget_s / each_s))
-    what = "single faults"
-    if report.passed:
-        report = tried(1, min(most, _GATED_FAULTS))
-    if report.passed and (code.distance or 0) >= 5:
-        report = tried(2, min(most, _GATED_PAIRS))
-        what = "pairs of faults"
-    if report.passed:
-        return ""
-    return (
-        f"{name} answers {report.failed} of {report.tried} {what} wrongly on this code "
-        "(plain matching is safer at low noise)"
-    )

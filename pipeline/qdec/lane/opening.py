@@ -190,7 +190,7 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        fence = self._library.fence(code, bank.tier, wanted.model, bank.switching)
+        fence = self._library.fence(bank)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,

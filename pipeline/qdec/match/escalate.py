@@ -5,7 +5,7 @@ look at the same syndrome ("Decoder switching", arXiv 2510.25222). The stronger 
 the weaker one all but guesses, so what it gives away elsewhere counts less: correlated matching
 fails on some single faults at d = 3, but matching is sure of those by the weight of one fault more,
 and that grows as noise falls, so below some noise they never go up. The gate says whether a stream
-is there (`qdec.lane.library.Library.fence` tries the ladder, not its tiers). Between matching and
+is there (`qdec.match.fence` tries the ladder, not its tiers). Between matching and
 guarded matching nothing is lost at any noise, because neither loses it.
 """
 

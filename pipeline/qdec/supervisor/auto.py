@@ -26,6 +26,9 @@ from qdec.codes import Code
 from qdec.config import AUTO, Config, StreamConfig, stream_error
 from qdec.errors import ConfigError, QdecError
 from qdec.lane.library import Library
+from qdec.match.escalate import Switching
+from qdec.match.fence import why_fenced
+from qdec.match.offline import OfflineDecoder
 from qdec.match.policy import Candidate, Decision, Measured, Needs, decide
 from qdec.match.tier import FALLBACK, Tier
 from qdec.match.tuning import candidates, measure
@@ -117,6 +120,10 @@ def tune(
             windows, code, endless=endless, distance=distance, short=tier.takes_model
         )
 
+    def fence(tier: Tier, switching: Switching) -> str:
+        decoder = OfflineDecoder(code, tier, served(tier), switching=switching)
+        return why_fenced(code, served(tier), decoder, tier, switching, budget_s=_FENCE_S)
+
     wanted = candidates()
     geometries = tuple(served(one.tier) for one in wanted)
     library = Library()
@@ -134,9 +141,7 @@ def tune(
             wanted,
             served=served,
             endless=endless,
-            fence=lambda tier, switching: library.fence(
-                code, tier, switching=switching, budget_s=_FENCE_S
-            ),
+            fence=fence,
             budget_s=BUDGET_S,
         )
         if path is not None:
