@@ -341,7 +341,9 @@ def gate(
     code: Annotated[
         str, typer.Argument(help="Circuit or *.dem file, or the distance of a memory experiment.")
     ] = "3",
-    noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
+    noise: Annotated[
+        float, typer.Option("--noise", "-p", help="Of the experiment: above 0, up to 0.5.")
+    ] = 0.001,
     tier: Annotated[
         str, typer.Option(help="Tiers separated by commas, or all that can be had.")
     ] = "all",
