@@ -451,6 +451,38 @@ def model_import(
     raise typer.Exit(bring_in(file, name, models, as_json=json))
 
 
+@model.command("export")
+def model_export(
+    name: Annotated[str, typer.Argument(help="A model of a soft tier: its name, or its file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    distance: Annotated[int, typer.Option("--distance", "-d", help="Of the code, 2 to 63.")],
+    rounds: Annotated[int, typer.Option("--rounds", "-r", help="Of detectors in the window.")],
+    basis: Annotated[str, typer.Option(help="What the memory experiment keeps: X or Z.")] = "Z",
+    noise: Annotated[
+        float, typer.Option("--noise", "-p", help="Uniform circuit noise, above 0, up to 0.5.")
+    ] = 0.003,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="A whole shot, not a window in mid-stream.")
+    ] = False,
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Write a network as ONNX, for one kind of window, to be run elsewhere.
+
+    The file is for windows of that many rounds of the rotated surface code's memory experiment, any
+    number of them at once: [bold]events[/bold] float32 (B, 4, T, H, W) of 0 and 1 go in,
+    [bold]change[/bold] float32 (B, channels, T, H, W) comes out, to be added to the edges' prior
+    log-odds. Where each bit of a round's record goes, and which of the output are edges with which
+    priors, stands in its metadata as JSON (events, places, prior).
+
+    Example: [bold]qdec model export speed -d 5 -r 12 -o speed-d5.onnx[/bold]
+    """
+    from qdec_tools.model_export import Wish, run
+
+    wish = Wish(distance, rounds, basis.upper(), noise, whole)
+    raise typer.Exit(run(name, wish, output, models, as_json=json))
+
+
 @app.command()
 def train(
     recipe: Annotated[
