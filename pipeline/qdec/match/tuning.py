@@ -7,6 +7,7 @@ same windows.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ _BATCH = 128
 _MOST_WINDOWS = 50_000
 # Fewer wrong windows than this say little: then errors are made likelier, and it is said.
 _TELLING = 20
-_HEATS = ((1.0, 0.5), (2.0, 0.15), (3.0, 0.15))  # and the shares of the time that they get
+_HEATS = (1.0, 2.0, 3.0)
+# Of the time: for windows one at a time; and for a look at whether there is enough to be told.
+_FOR_ALONE, _FOR_A_LOOK = 0.2, 0.15
 _EFFORT = 0.3
 _SEED = 0x70E5
 
@@ -95,15 +98,27 @@ class _Group:
         """Windows that plain matching answered wrongly."""
         return self.runners[0].wrong
 
-    def compare(self, heat: float, rng: np.random.Generator, budget_s: float) -> None:
-        """Judge all on the same windows; the counts of cooler ones are forgotten."""
+    def judge(self, rng: np.random.Generator, budget_s: float) -> None:
+        """Judge all, at the least heat that promises to tell enough."""
+        until = time.thread_time() + budget_s
+        look_s = _FOR_A_LOOK * budget_s
+        for heat in _HEATS:
+            if self._compare(heat, rng, until, math.inf if heat == _HEATS[-1] else look_s):
+                return
+
+    def _compare(self, heat: float, rng: np.random.Generator, until: float, look_s: float) -> bool:
+        """Judge all on the same windows; the counts of cooler ones are forgotten.
+
+        Returns:
+            False if it was given up after `look_s` because it would tell too little.
+        """
         trial = WindowTrial(self.code, self.window, heat=heat)
         for r in self.runners:
             r.wrong = r.better = r.worse = 0
             r.cpu_s = 0.0
-        until = time.thread_time() + budget_s
+        look_at = time.thread_time() + look_s
         self.windows, self.heat = 0, heat
-        while not self.windows or (time.thread_time() < until and self.windows < _MOST_WINDOWS):
+        while True:
             drawn = trial.draw(_BATCH, rng)
             self.windows += _BATCH
             safe = None
@@ -116,6 +131,14 @@ class _Group:
                 r.wrong += int((~right).sum())
                 r.better += int((right & ~safe).sum())
                 r.worse += int((~right & safe).sum())
+            now = time.thread_time()
+            if now >= look_at:
+                pace = self.wrong / (now - look_at + look_s)
+                if self.wrong + pace * max(0.0, until - now) < _TELLING:
+                    return False
+                look_at = math.inf
+            if now >= until or self.windows >= _MOST_WINDOWS:
+                return True
 
 
 def measure(
@@ -166,13 +189,10 @@ def measure(
     alone: dict[Candidate, tuple[float, float]] = {}
     for group in groups.values():
         drawn = WindowTrial(code, group.window).draw(_ALONE, rng)
-        each_s = budget_s / 5 / len(group.runners)
+        each_s = _FOR_ALONE * budget_s / len(group.runners)
         for r in group.runners:
             alone.setdefault(r.candidate, _alone(r.window, drawn.syndromes, each_s))
-        for heat, share in _HEATS:
-            group.compare(heat, rng, share * budget_s)
-            if group.wrong >= _TELLING:
-                break
+        group.judge(rng, (1 - _FOR_ALONE) * budget_s)
     for group in groups.values():
         for r in group.runners:
             if r.candidate in found:  # plain matching in others' windows
