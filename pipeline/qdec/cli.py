@@ -341,7 +341,9 @@ def gate(
     code: Annotated[
         str, typer.Argument(help="Circuit or *.dem file, or the distance of a memory experiment.")
     ] = "3",
-    noise: Annotated[float, typer.Option("--noise", "-p", help="Of the experiment.")] = 0.001,
+    noise: Annotated[
+        float, typer.Option("--noise", "-p", help="Of the experiment: above 0, up to 0.5.")
+    ] = 0.001,
     tier: Annotated[
         str, typer.Option(help="Tiers separated by commas, or all that can be had.")
     ] = "all",
@@ -447,6 +449,38 @@ def model_import(
     from qdec_tools.models import bring_in
 
     raise typer.Exit(bring_in(file, name, models, as_json=json))
+
+
+@model.command("export")
+def model_export(
+    name: Annotated[str, typer.Argument(help="A model of a soft tier: its name, or its file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    distance: Annotated[int, typer.Option("--distance", "-d", help="Of the code, 2 to 63.")],
+    rounds: Annotated[int, typer.Option("--rounds", "-r", help="Of detectors in the window.")],
+    basis: Annotated[str, typer.Option(help="What the memory experiment keeps: X or Z.")] = "Z",
+    noise: Annotated[
+        float, typer.Option("--noise", "-p", help="Uniform circuit noise, above 0, up to 0.5.")
+    ] = 0.003,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="A whole shot, not a window in mid-stream.")
+    ] = False,
+    models: ModelFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Write a network as ONNX, for one kind of window, to be run elsewhere.
+
+    The file is for windows of that many rounds of the rotated surface code's memory experiment, any
+    number of them at once: [bold]events[/bold] float32 (B, 4, T, H, W) of 0 and 1 go in,
+    [bold]change[/bold] float32 (B, channels, T, H, W) comes out, to be added to the edges' prior
+    log-odds. Where each bit of a round's record goes, and which of the output are edges with which
+    priors, stands in its metadata as JSON (events, places, prior).
+
+    Example: [bold]qdec model export speed -d 5 -r 12 -o speed-d5.onnx[/bold]
+    """
+    from qdec_tools.model_export import Wish, run
+
+    wish = Wish(distance, rounds, basis.upper(), noise, whole)
+    raise typer.Exit(run(name, wish, output, models, as_json=json))
 
 
 @app.command()
@@ -611,7 +645,8 @@ def tune(
     """Measure the tiers on this machine and say which one [bold]tier = "auto"[/bold] would take.
 
     For each stream every tier, and ladders that ask a stronger tier where the first is not sure,
-    answer the same windows, drawn from the stream's own error model: µs for a window alone (median
+    answer windows drawn from the stream's own error model, those that they would be served in and
+    in which plain matching is compared with them: µs for a window alone (median
     and 99th percentile) and in batches, windows answered wrongly, and what the fault-distance gate
     says. Plain matching is taken unless another one is fast enough, keeps up, and is shown to be
     better. It takes some seconds per stream; measurements are remembered in the state directory,

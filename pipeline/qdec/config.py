@@ -313,10 +313,11 @@ def parse_config(text: str, *, path: Path) -> Config:
         found = re.search(r"line (\d+)", str(error))
         line = int(found[1]) if found else len(text.splitlines()) or None
         raise ConfigError(f"not TOML: {error}", path=str(path), line=line) from None
-    defaults = raw.get("defaults", {})
-    if isinstance(defaults, dict) and isinstance(raw.get("stream"), list):
+    inherited = _inherited(raw)
+    if inherited:
         raw["stream"] = [
-            {**defaults, **one} if isinstance(one, dict) else one for one in raw["stream"]
+            {**{key: raw["defaults"][key] for key in keys}, **one} if keys else one
+            for one, keys in zip(raw["stream"], inherited, strict=True)
         ]
     try:
         config = Config.model_validate(raw)
@@ -327,11 +328,23 @@ def parse_config(text: str, *, path: Path) -> Config:
             path=str(path),
             line=_line_of(text, first["loc"]),
         ) from None
-    _cross_check(config, text, path)
+    _cross_check(config, inherited, text, path)
     models = config.service.models_dir
     streams = tuple(_at_home(stream, path.parent, models) for stream in config.stream)
     defaults = _with_model(config.defaults, path.parent, models)
     return config.model_copy(update={"stream": streams, "defaults": defaults})
+
+
+def _inherited(raw: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The keys that each stream of a parsed file gets from ``[defaults]``."""
+    defaults, streams = raw.get("defaults"), raw.get("stream")
+    if not isinstance(streams, list):
+        return []
+    given = defaults if isinstance(defaults, dict) else {}
+    return [
+        tuple(key for key in given if key not in one) if isinstance(one, dict) else ()
+        for one in streams
+    ]
 
 
 def _at_home(stream: StreamConfig, folder: Path, models: Path | None) -> StreamConfig:
@@ -357,15 +370,23 @@ def _with_model(settings: _Settings, folder: Path, models: Path | None) -> _Sett
 def stream_error(message: str, path: Path, index: int) -> ConfigError:
     """The error of a stream that can be read and not be served, with the line of its table.
 
+    What the stream has from ``[defaults]`` is named, for it may be to blame.
+
     Args:
         message: what is wrong.
         path: the configuration.
         index: of its ``[[stream]]`` tables.
     """
+    line = None
     try:
-        line = _line_of(path.read_text(encoding="utf-8"), ("stream", index))
-    except (OSError, UnicodeDecodeError):  # it was good a moment ago
-        line = None
+        text = path.read_text(encoding="utf-8")
+        line = _line_of(text, ("stream", index))
+        keys = _inherited(tomllib.loads(text))[index]
+        if keys:
+            where = _line_of(text, ("defaults",))
+            message += f" (its {', '.join(keys)}: from [defaults], line {where})"
+    except (OSError, ValueError, IndexError):  # it was good a moment ago
+        pass
     return ConfigError(message, path=str(path), line=line)
 
 
@@ -382,8 +403,12 @@ def load_config(path: Path) -> Config:
     return parse_config(text, path=path)
 
 
-def _cross_check(config: Config, text: str, path: Path) -> None:
+def _cross_check(config: Config, inherited: list[tuple[str, ...]], text: str, path: Path) -> None:
     def fail(message: str, *loc: str | int) -> None:
+        table, index, *key = loc
+        if table == "stream" and isinstance(index, int) and key and key[0] in inherited[index]:
+            loc = "defaults", key[0]
+            message += f" ({key[0]} stands under [defaults])"
         raise ConfigError(message, path=str(path), line=_line_of(text, loc))
 
     taken: dict[str, int] = {}
@@ -471,7 +496,7 @@ def _cross_check(config: Config, text: str, path: Path) -> None:
                 i,
                 "escalate",
             )
-        if stream.model is not None and "model" in stream.model_fields_set:
+        if stream.model is not None and "model" not in inherited[i]:
             takes = stream.tier != AUTO and Tier.from_label(stream.tier).takes_model
             if not takes:
                 fail(

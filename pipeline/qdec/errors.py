@@ -99,7 +99,7 @@ class GeometryError(QdecError):
 
 
 class CursorError(QdecError):
-    """A resume cursor failed authentication or belongs to another stream."""
+    """A resume cursor is not ours, of another stream, or would now get other answers."""
 
     wire = WireCode.BAD_CURSOR
 

@@ -53,11 +53,12 @@ class Lane:
         tick: int = 0,
         slot: Slot | None = None,
         link: Link | None = None,
+        library: Library = LIBRARY,
     ) -> None:
         """With a `tick`, each look at the clock takes so many ns: then slices end."""
         self.now = 1_000_000_000
         self._tick = tick
-        self.core = LaneCore(settings or config(), lane, key, LIBRARY, self._clock, slot, link)
+        self.core = LaneCore(settings or config(), lane, key, library, self._clock, slot, link)
         self.gone: set[bytes] = set()
         self._inbox: dict[bytes, list[Reply]] = defaultdict(list)
 

@@ -10,8 +10,9 @@ import pytest
 
 from helpers.circuits import ROTATED_Z, code, memory
 from qdec.codes import Code
-from qdec.config import Config, load_config
+from qdec.config import Config, StreamConfig, load_config
 from qdec.errors import ConfigError
+from qdec.lane.library import Library
 from qdec.match import Tier
 from qdec.match.escalate import Switching
 from qdec.match.policy import Candidate, Measured
@@ -39,10 +40,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def invented(*_: Any, **__: Any) -> list[Measured]:
         asked.append(1)
         plain, *others = candidates()
-        found = [Measured(plain, 10, 20, 10, 5000, 400)]
+        found = [Measured(plain, 10, 20, 10, 5000, 1, 400)]
         for one in others:
             wins = one == LADDER
-            found.append(Measured(one, 20, 40, 20, 5000, 500 - 200 * wins, 120 * wins, 20))
+            found.append(Measured(one, 20, 40, 20, 5000, 1, 500 - 200 * wins, 120 * wins, 20))
         return found
 
     monkeypatch.setattr(auto, "measure", invented)
@@ -63,14 +64,18 @@ def test_every_candidate_is_measured_on_the_same_windows() -> None:
     wanted = candidates()
     assert wanted[0] == Candidate(Tier.MATCHING)
     assert len(set(wanted)) == len(wanted)
-    window = steady_window(CODE, WINDOWS, endless=True)
-    found = measure(CODE, WINDOWS, window, wanted, fence=lambda tier, _: tier.label, budget_s=0.2)
+    found = measure(
+        CODE,
+        wanted,
+        served=lambda _: WINDOWS,
+        endless=True,
+        fence=lambda tier, _: tier.label,
+        budget_s=0.2,
+    )
     assert [one.candidate for one in found] == list(wanted)
     plain = found[0]
     assert (plain.better, plain.worse) == (0, 0)
     for one in found:
-        if one.candidate.tier in SOFT:
-            continue  # their networks are not for every code
         assert not one.unusable
         assert one.windows == plain.windows > 0
         assert one.wrong == plain.wrong - one.better + one.worse
@@ -78,12 +83,37 @@ def test_every_candidate_is_measured_on_the_same_windows() -> None:
         assert one.fence == one.candidate.tier.label
 
 
+def test_each_tier_is_measured_in_the_windows_that_it_would_be_served_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(auto, "BUDGET_S", 0.3)
+    found = auto.tune(CODE, "auto", endless=True, deadline_us=2000, distance=3)
+    assert found is not None
+    long, short = Geometry(103, 100), Geometry(8, 3)
+    by_matching = {}
+    for one, geometry in zip(found.measured, found.geometries, strict=True):
+        assert not one.unusable
+        assert geometry == (short if one.candidate.tier in SOFT else long)
+        assert one.commit_rounds == geometry.commit
+        # All in windows of one kind are compared on the same ones.
+        there = by_matching.setdefault(geometry, one.wrong + one.better - one.worse)
+        assert one.wrong == there - one.better + one.worse
+    # The service gives the stream those windows.
+    library, path = Library(), tmp_path / "d3.stim"
+    path.write_text(str(memory(ROTATED_Z, 3, 12, 0.004)))
+    stream = StreamConfig(name="s", code=path, endless=True, distance=3)
+    for one, geometry in zip(found.measured, found.geometries, strict=True):
+        tiered = stream.model_copy(update={"tier": one.candidate.tier.label})
+        assert library.plan(tiered).geometry == geometry
+
+
 def test_what_cannot_be_compiled_is_told_apart() -> None:
     text = str(code(ROTATED_Z, 3, 4, 0.004).dem).replace("error(0.00", "error(0.90", 1)
     odd = Code.parse("dem", text)
-    window = steady_window(odd, WHOLE, endless=False)
     wanted = (Candidate(Tier.MATCHING), Candidate(Tier.CORRELATED))
-    found = measure(odd, WHOLE, window, wanted, fence=lambda *_: "", budget_s=0.05)
+    found = measure(
+        odd, wanted, served=lambda _: WHOLE, endless=False, fence=lambda *_: "", budget_s=0.05
+    )
     assert not found[0].unusable
     assert "cannot be had: correlated matching needs every p <= 1/2" in found[1].unusable
 
@@ -128,18 +158,20 @@ def spoiled(text: str) -> list[str]:
     data = json.loads(text)
     wrong = json.loads(text)
     wrong["measured"][0]["wrong"] = -1
+    nothing = json.loads(text)
+    nothing["measured"][0]["commit_rounds"] = 0
     more = json.loads(text)
     more["measured"][0]["name"] = "x"
     nan = text.replace('"us_p50": 10', '"us_p50": NaN', 1)
     fewer = {**data, "measured": data["measured"][:1]}
-    later = {**data, "format": 2}
+    later = {**data, "format": 3}
     return [
         "",
         text[:-5],
         nan,
         "[" * 1000,
         text + " " * (1 << 17),
-        *map(json.dumps, (wrong, more, fewer, later)),
+        *map(json.dumps, (wrong, nothing, more, fewer, later)),
     ]
 
 

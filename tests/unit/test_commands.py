@@ -60,9 +60,18 @@ def test_a_round_map_stands_in_for_coordinates(
     )
 
 
-@pytest.mark.parametrize("distance", [0, 1])
-def test_the_gate_names_an_experiment_that_stim_cannot_make(qdec: Run, distance: int) -> None:
-    assert f"distance {distance}" in one_line(qdec("gate", distance))
+@pytest.mark.parametrize("distance", [0, 1, 64, 10**30])
+def test_the_gate_names_a_distance_that_there_is_not(qdec: Run, distance: int) -> None:
+    line = one_line(qdec("gate", distance))
+    assert f"distance {distance}"[:29] in line
+    assert "from 2 to 63" in line
+
+
+@pytest.mark.parametrize("noise", ["0", "nan", "-1", "0.6", "inf"])
+def test_the_gate_names_noise_that_there_is_not(qdec: Run, noise: str) -> None:
+    assert f"--noise {noise}: faults have a probability above 0" in one_line(
+        qdec("gate", 5, "-p", noise)
+    )
 
 
 def test_the_gate_tries_up_to_four_faults(qdec: Run) -> None:

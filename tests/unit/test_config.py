@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdec.config import Config, default_state_dir, load_config, parse_config
+from qdec.config import Config, default_state_dir, load_config, parse_config, stream_error
 from qdec.errors import ConfigError
 from qdec.match import Tier
 from qdec.match.escalate import Switching
@@ -316,6 +316,57 @@ def test_models_lie_beside_the_configuration_or_in_their_folder(path: Path) -> N
         )
         assert config.stream[1].model == found
         assert config.stream[0].model is None
+
+
+@pytest.mark.parametrize(
+    ("default", "stream", "key", "told"),
+    [
+        ('escalate = ["guarded"]', "lanes = [0, 1]", "escalate", "cannot escalate"),
+        ('escalate = ["guarded"]', 'tier = "guarded"', "escalate", "is asked first"),
+        ('escalate = ["guarded"]', 'tier = "auto"', "escalate", "decides on its own"),
+        ('escalate = ["accuracy"]', "", "escalate", "too slow for a lane"),
+        ('tier = "ising"', "", "tier", "needs a model"),
+        ('windows = "20,10,40"', "lanes = [0, 1]", "windows", "leave M out"),
+    ],
+)
+def test_a_mistake_that_stands_under_defaults_is_told_from_there(
+    path: Path, default: str, stream: str, key: str, told: str
+) -> None:
+    text = f"""[[lane]]
+endpoints = ["tcp://127.0.0.1:7600"]
+[[lane]]
+endpoints = ["tcp://127.0.0.1:7601"]
+[defaults]
+deadline_us = 1500
+{default}
+[[stream]]
+name = "patch0"
+code = "d3.stim"
+{stream}
+"""
+    with pytest.raises(ConfigError, match=told) as caught:
+        parse_config(text, path=path)
+    assert caught.value.line == 7
+    assert f"({key} stands under [defaults])" in str(caught.value)
+    own = text.replace(default, "").replace('"d3.stim"', f'"d3.stim"\n{default}')
+    with pytest.raises(ConfigError, match=told) as caught:
+        parse_config(own, path=path)
+    assert caught.value.line == 11
+    assert "[defaults]" not in str(caught.value)
+
+
+def test_what_a_stream_has_from_defaults_is_named_where_it_cannot_be_served(path: Path) -> None:
+    path.write_text(GOOD)
+    first, second = stream_error("no", path, 0), stream_error("no", path, 1)
+    assert str(first) == f"{path}:16: no (its tier, deadline_us: from [defaults], line 4)"
+    assert str(second) == f"{path}:21: no (its deadline_us: from [defaults], line 4)"
+    path.write_text(GOOD.replace("[defaults]", "[gone").replace("[[stream]]", "[[other]]"))
+    assert str(stream_error("no", path, 0)) == f"{path}: no"
+
+
+def test_a_default_model_is_for_the_streams_that_take_one(path: Path) -> None:
+    text = GOOD.replace('tier = "correlated"', 'model = "mine"')
+    assert [one.tier for one in parse_config(text, path=path).stream] == ["matching"] * 2
 
 
 def test_a_round_map_lies_beside_the_configuration(path: Path) -> None:

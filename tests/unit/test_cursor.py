@@ -25,6 +25,8 @@ CURSORS = st.builds(
     shot_rounds=u64,
     part=st.integers(0, 255),
     parts=st.integers(0, 255),
+    networks=st.binary(min_size=8, max_size=8),
+    ladder=st.binary(min_size=8, max_size=8),
     window=u64,
     base=u64,
     start=u64,
@@ -34,7 +36,7 @@ CURSORS = st.builds(
     sweep=some,
     lost=some,
 )
-TERMS = b"c" * 32, "patch0", True, 1, 6, 3, 0, 0, 1
+TERMS = b"c" * 32, "patch0", True, 1, 6, 3, 0, 0, 1, b"networks", b"a ladder"
 ONE = Cursor(*TERMS, 7, 20, 9, True, b"f", b"se", b"his", b"", b"los")
 
 

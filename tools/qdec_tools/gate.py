@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from qdec.codes import Code
-from qdec.errors import CodeError, QdecError
+from qdec.errors import CodeError, DataError, QdecError
 from qdec.match import CLASSICAL, SOFT, Tier
 from qdec.match.gate import NEAR_SETS, GateReport, try_faults
 from qdec.match.offline import OfflineDecoder
@@ -24,6 +24,7 @@ from qdec.windows import Geometry, choose_geometry, parse_geometry
 from qdec_tools.circuits import DEFAULT_TASK, memory
 
 _MOST = 2_000_000
+_MAX_DISTANCE = 63
 
 
 def run(
@@ -69,6 +70,7 @@ def run(
     elif round_map is not None:
         raise CodeError("--map goes with a code's file: generated experiments know their rounds")
     else:
+        _check_experiment(source, p)
         rounds = source if rounds is None else rounds
         name = f"{task} d={source} r={rounds} p={p:g}"
         code = Code.from_circuit(memory(source, rounds, p, task))
@@ -94,6 +96,19 @@ def run(
     else:
         Console().print(table(f"{name}, windows {geometry}", rows))
     return 0 if all(report.passed for report, _ in results) else 1
+
+
+def _check_experiment(distance: int, p: float) -> None:
+    """Refuse numbers of which no experiment can be made.
+
+    Raises:
+        DataError: they are out of range.
+    """
+    if not 2 <= distance <= _MAX_DISTANCE:
+        words = str(distance)[:20]
+        raise DataError(f"distance {words}: give one from 2 to {_MAX_DISTANCE}, or a code's file")
+    if not 0 < p <= 0.5:  # NaN is neither
+        raise DataError(f"--noise {p:g}: faults have a probability above 0 and up to 0.5")
 
 
 def _decoders(code: Code, tiers: str, geometry: Geometry) -> Iterator[tuple[Tier, OfflineDecoder]]:

@@ -17,7 +17,7 @@ from qdec.codes import Code
 from qdec.config import StreamDefaults, default_state_dir, load_config
 from qdec.errors import DataError, GeometryError
 from qdec.supervisor.auto import Tuned, kept_in, tune, tune_stream
-from qdec.windows import choose_geometry, parse_geometry
+from qdec.windows import parse_geometry
 from qdec_tools.circuits import memory
 
 # Rounds of a template that is stretched: enough for the repetition to be found.
@@ -127,8 +127,9 @@ def _works(wish: Wish, *, again: bool) -> Iterator[tuple[str, _Work]]:
                 raise GeometryError("endless patches have no whole shots: give auto or W,C")
             work = _Work(
                 code=code,
-                geometry=choose_geometry(geometry, code, endless=True, distance=int(d)),
+                windows=geometry,
                 endless=True,
+                distance=int(d),
                 deadline_us=wish.deadline_us or StreamDefaults().deadline_us,
                 cycle_us=wish.cycle_us,
                 kept_in=default_state_dir() / "tuning",
@@ -149,7 +150,7 @@ def as_row(name: str, tuned: Tuned) -> dict[str, Any]:
     choice = tuned.decision.candidate
     return {
         "stream": name,
-        "windows": str(tuned.geometry),
+        "windows": str(tuned.geometries[0]),
         "deadline_us": tuned.needs.deadline_us,
         "cycle_us": tuned.needs.cycle_us,
         "measured_now": tuned.fresh,
@@ -161,6 +162,8 @@ def as_row(name: str, tuned: Tuned) -> dict[str, Any]:
         "candidates": [
             {
                 "candidate": str(one.candidate),
+                "served_in": str(geometry),
+                "commit_rounds": one.commit_rounds,
                 "us_p50": round(one.us_p50, 1),
                 "us_p99": round(one.us_p99, 1),
                 "us_window": round(one.us_window, 2),
@@ -172,7 +175,9 @@ def as_row(name: str, tuned: Tuned) -> dict[str, Any]:
                 "fence": one.fence,
                 "verdict": verdict,
             }
-            for one, verdict in zip(tuned.measured, tuned.decision.verdicts, strict=True)
+            for one, geometry, verdict in zip(
+                tuned.measured, tuned.geometries, tuned.decision.verdicts, strict=True
+            )
         ],
     }
 
@@ -181,19 +186,24 @@ def table(name: str, tuned: Tuned) -> Table:
     """What was measured and said of each candidate."""
     needs = tuned.needs
     cycle = "" if needs.cycle_us is None else f", {needs.cycle_us:g} µs per round"
-    title = f"{name}, windows {tuned.geometry}, deadline {needs.deadline_us:,.0f} µs{cycle}"
+    title = f"{name}, windows {tuned.geometries[0]}, deadline {needs.deadline_us:,.0f} µs{cycle}"
     out = Table(title=title, title_justify="left")
-    for key in ("tier", "µs p50", "p99", "batched", "wrong", "of", "better", "worse"):
+    columns = ["tier", "µs p50", "p99", "batched", "wrong", "of", "better", "worse"]
+    several = len(set(tuned.geometries)) > 1
+    if several:  # networks are served in shorter ones
+        columns.insert(1, "windows")
+    for key in columns:
         out.add_column(key, justify="left" if key == "tier" else "right", no_wrap=True)
     out.add_column("gate")
-    for one in tuned.measured:
+    for one, geometry in zip(tuned.measured, tuned.geometries, strict=True):
+        first = [str(one.candidate), *([str(geometry)] if several else [])]
         if one.unusable:
-            out.add_row(str(one.candidate), *["–"] * 8)
+            out.add_row(*first, *["–"] * 8)
             continue
         numbers = (one.us_p50, one.us_p99, one.us_window)
         counts = (one.wrong, one.windows, one.better, one.worse)
         out.add_row(
-            str(one.candidate),
+            *first,
             *(f"{number:,.0f}" for number in numbers),
             *(f"{count:,}" for count in counts),
             "[yellow]fenced[/]" if one.fence else "[green]pass[/]",

@@ -42,10 +42,11 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
             effort=WARM_EFFORT,
         )
         _check_room(bank, plan.length)
-        why = library.fence(plan.code, plan.tier, model, switching, budget_s=WARM_GATE_S)
+        why = library.fence(bank, budget_s=WARM_GATE_S)
+        networks = library.networks(plan.tier, model, switching)
         kinds = {}
         for window in bank.needed(plan.length):
-            number = kind_number(bank, plan.tier, bank.key(window), model, switching)
+            number = kind_number(bank, plan.tier, bank.key(window), networks, switching)
             if number not in kinds:
                 kinds[number] = Kind(bank.get(window), bool(why))
                 _warm_up(kinds[number], _size(bank, window), batch)

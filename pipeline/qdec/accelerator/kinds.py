@@ -14,6 +14,7 @@ from qdec.commit.bank import WindowBank, WindowKey
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 
+NO_NETWORKS = bytes(8)
 _SAYS = struct.Struct("<32s3qqqq4q")
 
 
@@ -21,21 +22,22 @@ def kind_number(
     bank: WindowBank,
     tier: Tier,
     key: WindowKey,
-    model: str | None = None,
+    networks: bytes = NO_NETWORKS,
     switching: Switching = NO_SWITCHING,
 ) -> int:
     """The 64-bit number of a kind of window of a bank's code and geometry, answered by a tier.
 
-    The model, if the tier was told which, counts by its name. What is wanted beyond the tier's
-    answers counts as well.
+    Networks count by what is in them (see `qdec.lane.library.Library.networks`), so that an
+    accelerator which found another file under the name answers nothing that was meant for the one
+    before. What is wanted beyond the tier's answers counts as well.
     """
     repetition = bank.code.spacetime.repetition
     geometry = bank.geometry
     said = _SAYS.pack(bank.code.digest, *repetition, tier, geometry.window, geometry.commit, *key)
-    said += (model or "").encode("utf-8", "surrogateescape")
+    said += networks
     if switching:
         tiers = bytes(switching.tiers)
-        said += b"\0" + struct.pack("<?d", switching.confidence, switching.below) + tiers
+        said += struct.pack("<?d", switching.confidence, switching.below) + tiers
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little")
 
 
@@ -43,7 +45,7 @@ def kinds_needed(
     bank: WindowBank,
     tier: Tier,
     length: int | None,
-    model: str | None = None,
+    networks: bytes = NO_NETWORKS,
     switching: Switching = NO_SWITCHING,
 ) -> dict[WindowKey, int]:
     """Numbers of all kinds that shots of `length` rounds (None: endless) will need, by their keys.
@@ -51,4 +53,4 @@ def kinds_needed(
     The bank may be one of another tier: nothing is compiled.
     """
     keys = map(bank.key, bank.needed(length))
-    return {key: kind_number(bank, tier, key, model, switching) for key in keys}
+    return {key: kind_number(bank, tier, key, networks, switching) for key in keys}

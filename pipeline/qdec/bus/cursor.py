@@ -16,12 +16,13 @@ from qdec.bus.wire import MAX_CURSOR_BYTES
 from qdec.errors import CursorError
 
 _TAG = 16
-# version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, part, parts;
-# then the state's integers and the lengths of its five byte strings.
-_TERMS = struct.Struct("<B32s16sBBIIQBB")
+# version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, part, parts,
+# digests of networks and ladder; then the state's integers and the lengths of its five byte
+# strings.
+_TERMS = struct.Struct("<B32s16sBBIIQBB8s8s")
 _STATE = struct.Struct("<QQQBIIIII")
 _HEAD = struct.Struct(_TERMS.format + _STATE.format.lstrip("<"))
-_VERSION = 4
+_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Cursor:
         window_rounds, commit_rounds: the pinned geometry; 0, 0 for whole shots.
         shot_rounds: rounds per shot; 0 if endless.
         part, parts: which part of the stream, and of how many; 0, 1 for all of it.
+        networks, ladder: 8 bytes each: digests of the networks that answer, and of who is asked
+            where the tier is not sure; zeros for none.
         window, base, start, sweep_lost: as in `qdec.commit.StreamState`.
         frame, seam, history, sweep, lost: likewise.
     """
@@ -49,6 +52,8 @@ class Cursor:
     shot_rounds: int
     part: int
     parts: int
+    networks: bytes
+    ladder: bytes
     window: int
     base: int
     start: int
@@ -85,6 +90,8 @@ class Sealer:
         shot_rounds: int,
         part: int,
         parts: int,
+        networks: bytes,
+        ladder: bytes,
         key: bytes,
     ) -> None:
         """See `Cursor` for the terms; `key` is the service's."""
@@ -100,6 +107,8 @@ class Sealer:
             shot_rounds,
             part,
             parts,
+            networks,
+            ladder,
         )
 
     def seal(self, window: int, base: int, start: int, sweep_lost: bool, *parts: bytes) -> bytes:
@@ -122,6 +131,8 @@ def seal(cursor: Cursor, key: bytes) -> bytes:
         shot_rounds=c.shot_rounds,
         part=c.part,
         parts=c.parts,
+        networks=c.networks,
+        ladder=c.ladder,
         key=key,
     )
     return sealer.seal(
@@ -141,7 +152,8 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
     expected = hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
     if not hmac.compare_digest(tag, expected):
         raise CursorError("the cursor is not one this service made (or its key was replaced)")
-    version, code, name, raw, tier, w, c, shot, part, of, *state = _HEAD.unpack_from(payload)
+    version, code, name, raw, *agreed = _HEAD.unpack_from(payload)
+    tier, w, c, shot, part, of, networks, ladder, *state = agreed
     window, base, start, sweep_lost, *sizes = state
     if version != _VERSION or name != stream_tag(stream):
         raise CursorError("the cursor belongs to another stream, or another version of qdec")
@@ -152,5 +164,5 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
         at += size
     if at != len(payload):
         raise CursorError("the cursor's parts do not add up")
-    terms = code, stream, bool(raw), tier, w, c, shot, part, of
+    terms = code, stream, bool(raw), tier, w, c, shot, part, of, networks, ladder
     return Cursor(*terms, window, base, start, bool(sweep_lost), *parts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from qdec.accelerator.exchange import most_windows
-from qdec.accelerator.kinds import kinds_needed
+from qdec.accelerator.kinds import NO_NETWORKS, kinds_needed
 from qdec.codes import Code, Limits, Part
 from qdec.codes.code import (
     DEFAULT_LIMITS,
@@ -21,24 +21,21 @@ from qdec.codes.code import (
 from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
 from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
-from qdec.errors import CodeError, ConfigError, QdecError
+from qdec.errors import CodeError, ConfigError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
-from qdec.match.gate import GateReport, try_faults
-from qdec.match.models import Model, read_model
-from qdec.match.offline import OfflineDecoder
-from qdec.match.tier import FALLBACK
-from qdec.windows import WHOLE, Geometry, choose_geometry, parse_geometry
+from qdec.match.fence import is_beyond_doubt, why_fenced
+from qdec.match.models import Model, served
+from qdec.match.offline import WindowedDecoder
+from qdec.match.tier import FALLBACK, SOFT
+from qdec.neural.store import find_model, load_model
+from qdec.windows import Geometry, choose_geometry, parse_geometry
 from qdec.windows.cut import answer_bytes
 
 _KEPT_CODES = 64
 _KEPT_BANKS = 128
-# Faults tried before a correlated stream opens; a sample of them where there are more.
-_GATED_FAULTS = 5000
-_GATED_PAIRS = 50_000
-_PROBED_FAULTS = 64
-# What trying them may take, about: when a guest opens, and before the service is ready.
+# What trying faults may take, about: when a guest opens, and before the service is ready.
 _GATE_S = 0.3
 WARM_GATE_S = 10.0
 
@@ -79,8 +76,9 @@ class Library:
         self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
-        self._fenced: dict[tuple[bytes, Tier, str | None, Switching], str] = {}
+        self._fenced: WeakKeyDictionary[WindowBank, str] = WeakKeyDictionary()
         self._models: dict[str, Model] = {}
+        self._hashes: dict[str, str] = {}
 
     def code(
         self,
@@ -174,7 +172,8 @@ class Library:
         key = (bank.code.digest, space.repetition, tier, bank.geometry, length, model, switching)
         kinds = self._kinds.get(key)
         if kinds is None:
-            kinds = self._kinds[key] = kinds_needed(bank, tier, length, model, switching)
+            networks = self.networks(tier, model, switching)
+            kinds = self._kinds[key] = kinds_needed(bank, tier, length, networks, switching)
             if len(self._kinds) > _KEPT_BANKS:
                 self._kinds.popitem(last=False)
         return kinds
@@ -184,8 +183,34 @@ class Library:
         if name is None:
             return None
         if name not in self._models:
-            self._models[name] = read_model(name)
+            stored = load_model(name)
+            self._models[name] = served(stored)
+            self._hashes[name] = stored.info.sha256
         return self._models[name]
+
+    def networks(
+        self, tier: Tier, model: str | None = None, switching: Switching = NO_SWITCHING
+    ) -> bytes:
+        """8 bytes that stand for the networks that a tier and its ladder answer with.
+
+        Zeros where there are none. They are told by their tensors' hashes, as they are when this is
+        first asked, or they are first loaded.
+        """
+        names = [model if tier.takes_model and model else tier.label if tier in SOFT else None]
+        names += [one.label for one in switching.tiers if one in SOFT]
+        hashes = [self._hash(name) for name in names if name is not None]
+        if not hashes:
+            return NO_NETWORKS
+        return hashlib.blake2b("\0".join(hashes).encode(), digest_size=8).digest()
+
+    def _hash(self, name: str) -> str:
+        """SHA-256 of a model's tensors, as its file says; empty if there is none to be read."""
+        if name not in self._hashes:
+            try:
+                self._hashes[name] = find_model(name).sha256
+            except ModelError:  # the accelerator has none either, and says so
+                self._hashes[name] = ""
+        return self._hashes[name]
 
     def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
@@ -221,7 +246,8 @@ class Library:
                 )
                 for part in range(stream.parts)
             ]
-            self.fence(code, tier, plan.model, switching, budget_s=WARM_GATE_S)
+            self.fence(banks[0], budget_s=WARM_GATE_S)
+            self.networks(plan.tier, plan.model, plan.switching)
             for bank in banks:
                 make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
         except QdecError as error:
@@ -245,34 +271,21 @@ class Library:
         length = None if stream.endless else code.spacetime.rounds
         return Plan(code, tier, geometry, length, stream.model, stream.switching)
 
-    def fence(
-        self,
-        code: Code,
-        tier: Tier,
-        model: str | None = None,
-        switching: Switching = NO_SWITCHING,
-        *,
-        budget_s: float = _GATE_S,
-    ) -> str:
-        """Why a tier (with those it escalates to) loses this code's distance, or an empty string.
+    def fence(self, bank: WindowBank, *, budget_s: float = _GATE_S) -> str:
+        """Why what a bank answers with loses the code's distance, or an empty string.
 
-        Where not all faults can be tried in about `budget_s`, a sample of them is.
-
-        Plain matching corrects every single fault of a code of distance 3 or more; what does not is
-        labelled: every commit carries FENCED and OPENED says why.
+        Its own windows are tried. What fails is labelled: every commit carries FENCED and OPENED
+        says why.
         """
-        switching = replace(switching, confidence=False)
-        if tier is Tier.MATCHING and not switching:
+        tier, switching = bank.tier, bank.switching
+        if is_beyond_doubt(tier, switching):
             return ""
-        model = model if tier.takes_model else None
-        key = (code.digest, tier, model, switching)
-        if key not in self._fenced:
-            decoder = OfflineDecoder(
-                code, tier, WHOLE, model=self._model(model), switching=switching
+        if bank not in self._fenced:
+            decoder = WindowedDecoder(bank.code, bank.geometry, bank.get)
+            self._fenced[bank] = why_fenced(
+                bank.code, bank.geometry, decoder, tier, switching, budget_s=budget_s
             )
-            name = ", then ".join(one.label for one in (tier, *switching.tiers))
-            self._fenced[key] = _gate(code, decoder, name, budget_s)
-        return self._fenced[key]
+        return self._fenced[bank]
 
 
 def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:
@@ -295,27 +308,3 @@ def make_decoder(
             options["most_shots"] = max(1, most_windows(size, sum(answer_bytes(space))))
         return ShotDecoder(bank, length=length, **options)
     return StreamDecoder(bank, length=length, **options)
-
-
-def _gate(code: Code, decoder: OfflineDecoder, name: str, budget_s: float) -> str:
-
-    def tried(weight: int, most: int) -> GateReport:
-        return try_faults(code, decoder, weight, name=name, limit=most)
-
-    tried(1, 1)  # compiles
-    started = time.monotonic()
-    report = tried(1, _PROBED_FAULTS)
-    each_s = (time.monotonic() - started) / report.tried
-    most = max(_PROBED_FAULTS, int(budget_s / each_s))
-    what = "single faults"
-    if report.passed:
-        report = tried(1, min(most, _GATED_FAULTS))
-    if report.passed and (code.distance or 0) >= 5:
-        report = tried(2, min(most, _GATED_PAIRS))
-        what = "pairs of faults"
-    if report.passed:
-        return ""
-    return (
-        f"{name} answers {report.failed} of {report.tried} {what} wrongly on this code "
-        "(plain matching is safer at low noise)"
-    )

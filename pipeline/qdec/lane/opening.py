@@ -19,6 +19,7 @@ from qdec.lane.bounds import rounds_in_flight
 from qdec.lane.library import Library, make_decoder, part_of
 from qdec.lane.session import Terms
 from qdec.match import Tier
+from qdec.match.escalate import Switching
 from qdec.match.tier import FALLBACK
 from qdec.windows import Geometry, choose_geometry, parse_geometry
 
@@ -136,10 +137,14 @@ class Doorkeeper:
         model = wanted.model
         switching = wanted.switching
         mine = switching.of_one_tier if accelerated else switching
+        networks = self._library.networks(tier, model, switching)
+        # A guest's windows are compiled in no other process.
+        known = configured is not None and configured.tier == tier.label
+        if cursor is not None and (known or not accelerated):
+            _check_answers(cursor, tier, networks, switching)
         bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model, mine)
         kinds = None
-        if accelerated:  # a guest's windows are compiled in no other process
-            known = configured is not None and configured.tier == tier.label
+        if accelerated:
             kinds = {}
             if known:
                 kinds = self._library.kinds(bank, tier, shot_rounds, model, switching)
@@ -153,6 +158,8 @@ class Doorkeeper:
             wanted.deadline_us * 1000,
             int(self.config.service.gap_ms * 1e6),
             int(self.config.service.pause_ms * 1e6),
+            networks,
+            switching.digest,
             part,
             kinds,
         )
@@ -183,7 +190,7 @@ class Doorkeeper:
             wanted=wanted.ring_rounds,
             limit=self.config.service.max_stream_bytes,
         )
-        fence = self._library.fence(code, bank.tier, wanted.model, bank.switching)
+        fence = self._library.fence(bank)
         decoder = make_decoder(
             bank,
             length=terms.shot_rounds,
@@ -307,6 +314,26 @@ class Doorkeeper:
             return choose_geometry(pinned, code, endless=wanted.endless)
         except GeometryError as error:
             raise CursorError(f"the cursor does not fit any more: {error}") from None
+
+
+def _check_answers(cursor: Cursor, tier: Tier, networks: bytes, switching: Switching) -> None:
+    """See that the same rounds get the same answers as before the break.
+
+    Raises:
+        CursorError: another network would answer, or other tiers be asked.
+    """
+    if cursor.ladder != switching.digest:
+        now = ", then ".join(one.label for one in (tier, *switching.tiers))
+        below = f" below {switching.below:g}" if switching.tiers else ""
+        raise CursorError(
+            "the cursor is for another escalation: escalate or escalate_below has changed since, "
+            f"and the stream is now answered by {now}{below}"
+        )
+    if cursor.networks != networks:
+        raise CursorError(
+            f"the cursor is for another network: a model that {tier.label}"
+            f"{' or a tier asked next' if switching.tiers else ''} answers with was replaced since"
+        )
 
 
 def _who_answers(terms: Terms) -> str:

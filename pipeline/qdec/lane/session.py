@@ -48,6 +48,8 @@ class Terms:
         gap_ns: patience with a missing round.
         pause_ns: latency at which to ask for a pause.
         part: the part of the code that is decoded here; None for all of it.
+        networks, ladder: 8 bytes each: what its cursors pin of the networks and of the switching
+            between tiers, see `Library.networks` and `Switching.digest`.
         kinds: what the accelerator may be asked, see `qdec.accelerator.kinds`; None for streams
             that the lane answers by itself.
     """
@@ -61,6 +63,8 @@ class Terms:
     deadline_ns: int
     gap_ns: int
     pause_ns: int
+    networks: bytes
+    ladder: bytes
     part: Part | None = None
     kinds: Mapping[WindowKey, int] | None = None
 
@@ -128,6 +132,8 @@ class Session:
             shot_rounds=terms.shot_rounds or 0,
             part=part,
             parts=parts,
+            networks=terms.networks,
+            ladder=terms.ladder,
             key=key,
         )
         self.refresh_cursor()

@@ -5,12 +5,14 @@ look at the same syndrome ("Decoder switching", arXiv 2510.25222). The stronger 
 the weaker one all but guesses, so what it gives away elsewhere counts less: correlated matching
 fails on some single faults at d = 3, but matching is sure of those by the weight of one fault more,
 and that grows as noise falls, so below some noise they never go up. The gate says whether a stream
-is there (`qdec.lane.library.Library.fence` tries the ladder, not its tiers). Between matching and
+is there (`qdec.match.fence` tries the ladder, not its tiers). Between matching and
 guarded matching nothing is lost at any noise, because neither loses it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +45,17 @@ class Switching:
     def of_one_tier(self) -> Switching:
         """What of it a tier can do that answers instead, in a hurry: it asks nobody."""
         return Switching(self.confidence)
+
+    @property
+    def digest(self) -> bytes:
+        """8 bytes that stand for all of it that answers depend on; zeros where nobody is asked.
+
+        To say how sure answers are changes none.
+        """
+        if not self.tiers:
+            return bytes(8)
+        said = struct.pack("<d", self.below) + bytes(self.tiers)
+        return hashlib.blake2b(said, digest_size=8).digest()
 
 
 NO_SWITCHING = Switching()

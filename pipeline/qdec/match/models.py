@@ -6,19 +6,9 @@ from qdec.errors import ModelError
 from qdec.match.tier import Tier
 from qdec.neural.folded_model import FAMILY, FoldedModel, from_stored, shipped_model
 from qdec.neural.ising.model import IsingModel, compile_model, stored_weights
-from qdec.neural.store import ISING, StoredModel, load_model
+from qdec.neural.store import ISING, StoredModel
 
 Model = IsingModel | FoldedModel
-
-
-def read_model(name: str) -> Model:
-    """Load a model by name or path, whatever its family.
-
-    Raises:
-        ModelError: there is none, it is damaged, or of no family that is served.
-        EngineError: the engine cannot run it on this machine.
-    """
-    return served(load_model(name))
 
 
 def served(stored: StoredModel) -> Model:

@@ -6,6 +6,8 @@ the next. It is the oracle that the live service is compared with, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,65 @@ from qdec.match.models import Model
 from qdec.match.tier import CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes, carry_seam
 from qdec.windows.geometry import Geometry, Window, window_at
+
+
+class WindowedDecoder:
+    """Decodes batches of shots in windows that somebody else compiles."""
+
+    def __init__(
+        self, code: Code, geometry: Geometry, compiled: Callable[[Window], CompiledWindow]
+    ) -> None:
+        """Compile nothing yet.
+
+        Args:
+            code: the code.
+            geometry: a geometry that fits it.
+            compiled: the decoder of a window.
+        """
+        self._code = code
+        self._geometry = geometry
+        self._compiled = compiled
+
+    def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        """Decode shots of any one length that the code can be stretched to.
+
+        Args:
+            records: ``(B, rounds, record_bytes)`` uint8 detector records.
+
+        Returns:
+            ``(B, frame_bytes)`` uint8 frames, and ``(B,)`` bool: False where a window of the shot
+            had no explanation (its frame then misses that window's part).
+
+        Raises:
+            DataError: the records do not have the code's shape.
+            QdecError: a window cannot be compiled.
+        """
+        width = self._code.layout.record_bytes
+        if records.ndim != 3 or records.shape[2] != width:
+            raise DataError(
+                f"records have shape (shots, rounds, {width}) for this code, not {records.shape}"
+            )
+        shots, length = records.shape[:2]
+        if not self._code.spacetime.fits(length):
+            raise DataError(f"no shot of this code has {length} rounds")
+        frame_bytes, seam_bytes = answer_bytes(self._code.spacetime)
+        frames = np.zeros((shots, frame_bytes), dtype=np.uint8)
+        seam = np.zeros((shots, seam_bytes), dtype=np.uint8)
+        feasible = np.ones(shots, dtype=np.bool_)
+        at = 0
+        while True:
+            window = window_at(self._geometry, at, length)
+            rounds = window.end - window.start
+            syndromes = records[:, window.start : window.end].reshape(shots, rounds * width).copy()
+            reach = min(seam_bytes, syndromes.shape[1])
+            syndromes[:, :reach] ^= seam[:, :reach]
+            answers = self._compiled(window).decode(syndromes)
+            frames ^= answers.bits[:, :frame_bytes]
+            feasible &= answers.feasible
+            if window.closes:
+                return frames, feasible
+            seam = carry_seam(self._code.spacetime, window, seam, answers.bits[:, frame_bytes:])
+            at += window.commit
 
 
 class OfflineDecoder:
@@ -54,45 +115,12 @@ class OfflineDecoder:
             self._assessor = Assessor(code, tier, geometry, part, switching, model=model)
 
     def decode(self, records: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
-        """Decode shots of any one length that the code can be stretched to.
-
-        Args:
-            records: ``(B, rounds, record_bytes)`` uint8 detector records.
-
-        Returns:
-            ``(B, frame_bytes)`` uint8 frames, and ``(B,)`` bool: False where a window of the shot
-            had no explanation (its frame then misses that window's part).
+        """See `WindowedDecoder.decode`.
 
         Raises:
-            DataError: the records do not have the code's shape.
             GeometryError: the geometry does not suit the code or tier.
         """
-        width = self._code.layout.record_bytes
-        if records.ndim != 3 or records.shape[2] != width:
-            raise DataError(
-                f"records have shape (shots, rounds, {width}) for this code, not {records.shape}"
-            )
-        shots, length = records.shape[:2]
-        if not self._code.spacetime.fits(length):
-            raise DataError(f"no shot of this code has {length} rounds")
-        frame_bytes, seam_bytes = answer_bytes(self._code.spacetime)
-        frames = np.zeros((shots, frame_bytes), dtype=np.uint8)
-        seam = np.zeros((shots, seam_bytes), dtype=np.uint8)
-        feasible = np.ones(shots, dtype=np.bool_)
-        at = 0
-        while True:
-            window = window_at(self._geometry, at, length)
-            rounds = window.end - window.start
-            syndromes = records[:, window.start : window.end].reshape(shots, rounds * width).copy()
-            reach = min(seam_bytes, syndromes.shape[1])
-            syndromes[:, :reach] ^= seam[:, :reach]
-            answers = self._window(window).decode(syndromes)
-            frames ^= answers.bits[:, :frame_bytes]
-            feasible &= answers.feasible
-            if window.closes:
-                return frames, feasible
-            seam = carry_seam(self._code.spacetime, window, seam, answers.bits[:, frame_bytes:])
-            at += window.commit
+        return WindowedDecoder(self._code, self._geometry, self._window).decode(records)
 
     def _window(self, window: Window) -> CompiledWindow:
         space = self._code.spacetime

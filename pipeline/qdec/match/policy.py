@@ -45,13 +45,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a candidate did on this machine.
+    """What a candidate did on this machine, in windows such as it would be served in.
 
     Attributes:
         candidate: who.
         us_p50, us_p99: CPU µs of a call with one window.
         us_window: CPU µs per window in batches.
         windows: windows it was judged on, drawn from the stream's own model.
+        commit_rounds: rounds that each of them commits.
         wrong: those it answered wrongly.
         better, worse: those that it answered rightly and plain matching wrongly, and the reverse.
         heat: how many times likelier every error was in those windows than in the model.
@@ -64,6 +65,7 @@ class Measured:
     us_p99: float = 0.0
     us_window: float = 0.0
     windows: int = 0
+    commit_rounds: int = 1
     wrong: int = 0
     better: int = 0
     worse: int = 0
@@ -78,12 +80,10 @@ class Needs:
 
     Attributes:
         deadline_us: from a window's last byte to its commit.
-        commit_rounds: rounds that a window commits.
         cycle_us: time in which a round comes; None if nobody said.
     """
 
     deadline_us: float
-    commit_rounds: int
     cycle_us: float | None = None
 
 
@@ -114,10 +114,12 @@ def decide(measured: Sequence[Measured], needs: Needs) -> Decision:
     safe = measured[0]
     verdicts = {0: _too_slow(safe, needs)}
     best = 0
-    by_cost = sorted(range(1, len(measured)), key=lambda k: measured[k].us_window)
+    by_cost = sorted(
+        range(1, len(measured)), key=lambda k: measured[k].us_window / measured[k].commit_rounds
+    )
     for k in by_cost:
         one = measured[k]
-        said = one.unusable or _too_slow(one, needs) or _not_better(one, measured[best])
+        said = one.unusable or _too_slow(one, needs) or _not_better(one, measured[best], safe)
         if not said and one.fence:
             said = _not_safe(one)
         verdicts[k] = said
@@ -137,19 +139,38 @@ def _too_slow(one: Measured, needs: Needs) -> str:
             f"deadline of {needs.deadline_us:,.0f}"
         )
     if needs.cycle_us is not None:
-        has = needs.commit_rounds * needs.cycle_us
+        has = one.commit_rounds * needs.cycle_us
         if one.us_window > _OF_CYCLE * has:
             return f"cannot keep up: {one.us_window:,.0f} µs for each window's {has:,.0f} µs"
     return ""
 
 
-def _not_better(one: Measured, than: Measured) -> str:
-    """Both were compared with plain matching on the same windows; together that is conservative."""
-    gain = (one.better - one.worse) - (than.better - than.worse)
-    spread = math.sqrt(one.better + one.worse + than.better + than.worse)
+def _not_better(one: Measured, than: Measured, safe: Measured) -> str:
+    """Compared by how much of plain matching's failures each avoids, on its own windows.
+
+    So it matters little that windows, or their noise, differ. Where they are the same, to compare
+    by way of matching is conservative.
+    """
+    mine, my_variance = _avoided(one)
+    other, its_variance = _avoided(than)
+    gain, spread = mine - other, math.sqrt(my_variance + its_variance)
     if gain >= _BETTER * spread and gain > 0:
         return ""
-    return f"not shown to be better than {than.candidate}: {_wrong(one)} against {than.wrong:,}"
+    against = f"{_by_matching(one) if than is safe else than.wrong:,}"
+    if than is not safe and (than.windows, than.heat) != (one.windows, one.heat):
+        against = f"{_by_matching(one):,} by {safe.candidate}, {mine:.0%} fewer; {other:.0%} there"
+    return f"not shown to be better than {than.candidate}: {_wrong(one)} against {against}"
+
+
+def _avoided(one: Measured) -> tuple[float, float]:
+    """The part of plain matching's failures that it avoids on balance, and the variance."""
+    failures = max(1, _by_matching(one))
+    return (one.better - one.worse) / failures, (one.better + one.worse) / failures**2
+
+
+def _by_matching(one: Measured) -> int:
+    """How many of the same windows plain matching answered wrongly."""
+    return one.wrong + one.better - one.worse
 
 
 def _not_safe(one: Measured) -> str:
@@ -172,9 +193,9 @@ def _reason(
     if chosen is safe:
         if verdicts[0]:
             return f"nothing that is better is fast enough, and neither is this: {verdicts[0]}"
-        better = any(not one.unusable and not _not_better(one, safe) for one in others)
+        better = any(not one.unusable and not _not_better(one, safe, safe) for one in others)
         what = "that is fast enough and safe " if better else ""
         return f"nothing {what}was shown to be better ({_wrong(safe)})"
-    less = f"{_wrong(chosen)}, {safe.wrong:,} by {safe.candidate}"
+    less = f"{_wrong(chosen)}, {_by_matching(chosen):,} by {safe.candidate}"
     fence = "; fenced, but at this noise it wins by far" if chosen.fence else ""
     return f"{less}; {chosen.us_p99:,.0f} µs at p99 of {needs.deadline_us:,.0f}{fence}"

@@ -1,7 +1,13 @@
-"""Candidates measured on this machine, on windows drawn from a stream's own model."""
+"""Candidates measured on this machine, on windows drawn from a stream's own model.
+
+Each answers windows such as it would be served in, which are not the same for all: networks get
+short ones. Plain matching answers those as well, so that every candidate is compared with it on the
+same windows.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,12 +32,15 @@ _ALONE = 200
 _BATCH = 128
 _MOST_WINDOWS = 50_000
 # Fewer wrong windows than this say little: then errors are made likelier, and it is said.
-_TELLING = 10
-_HEATS = ((1.0, 0.5), (2.0, 0.15), (3.0, 0.15))  # and the shares of the time that they get
+_TELLING = 20
+_HEATS = (1.0, 2.0, 3.0)
+# Of the time: for windows one at a time; and for a look at whether there is enough to be told.
+_FOR_ALONE, _FOR_A_LOOK = 0.2, 0.15
 _EFFORT = 0.3
 _SEED = 0x70E5
 
 Fence = Callable[[Tier, Switching], str]
+Served = Callable[[Tier], Geometry]
 
 
 def candidates(tiers: Sequence[Tier] = (*CLASSICAL, *SOFT)) -> tuple[Candidate, ...]:
@@ -74,23 +83,82 @@ class _Runner:
     cpu_s: float = 0.0
 
 
+@dataclass(slots=True)
+class _Group:
+    """Candidates that are served in the same windows, plain matching before them."""
+
+    code: Code
+    window: Window
+    runners: list[_Runner]
+    windows: int = 0
+    heat: float = 1.0
+
+    @property
+    def wrong(self) -> int:
+        """Windows that plain matching answered wrongly."""
+        return self.runners[0].wrong
+
+    def judge(self, rng: np.random.Generator, budget_s: float) -> None:
+        """Judge all, at the least heat that promises to tell enough."""
+        until = time.thread_time() + budget_s
+        look_s = _FOR_A_LOOK * budget_s
+        for heat in _HEATS:
+            if self._compare(heat, rng, until, math.inf if heat == _HEATS[-1] else look_s):
+                return
+
+    def _compare(self, heat: float, rng: np.random.Generator, until: float, look_s: float) -> bool:
+        """Judge all on the same windows; the counts of cooler ones are forgotten.
+
+        Returns:
+            False if it was given up after `look_s` because it would tell too little.
+        """
+        trial = WindowTrial(self.code, self.window, heat=heat)
+        for r in self.runners:
+            r.wrong = r.better = r.worse = 0
+            r.cpu_s = 0.0
+        look_at = time.thread_time() + look_s
+        self.windows, self.heat = 0, heat
+        while True:
+            drawn = trial.draw(_BATCH, rng)
+            self.windows += _BATCH
+            safe = None
+            for r in self.runners:
+                began = time.process_time()  # of all threads that an engine may have
+                answers = r.window.decode(drawn.syndromes)
+                r.cpu_s += time.process_time() - began
+                right = trial.right(drawn, answers)
+                safe = right if safe is None else safe
+                r.wrong += int((~right).sum())
+                r.better += int((right & ~safe).sum())
+                r.worse += int((~right & safe).sum())
+            now = time.thread_time()
+            if now >= look_at:
+                pace = self.wrong / (now - look_at + look_s)
+                if self.wrong + pace * max(0.0, until - now) < _TELLING:
+                    return False
+                look_at = math.inf
+            if now >= until or self.windows >= _MOST_WINDOWS:
+                return True
+
+
 def measure(
     code: Code,
-    geometry: Geometry,
-    window: Window,
     wanted: Sequence[Candidate],
     *,
+    served: Served,
+    endless: bool,
     fence: Fence,
     budget_s: float,
 ) -> list[Measured]:
-    """Measure candidates on the same windows, in `budget_s` of CPU time beside compiling.
+    """Measure candidates in `budget_s` of CPU time for each length of windows, beside compiling.
 
     Times are CPU times: what else runs on the machine delays every tier alike.
 
     Args:
-        code, geometry: the stream's.
-        window: a window such as most of its windows are.
+        code: the stream's.
         wanted: candidates, the first of them plain matching.
+        served: the windows that a tier would be served in.
+        endless: whether the stream has no fixed length.
         fence: why a tier, with those it escalates to, does not keep the code's distance.
         budget_s: for decoding; a fifth of it is for windows one at a time.
 
@@ -98,32 +166,50 @@ def measure(
         GeometryError: the first candidate cannot be compiled.
     """
     found: dict[Candidate, Measured] = {}
-    runners = []
-    for k, candidate in enumerate(wanted):
+    groups: dict[Geometry, _Group] = {}
+    plain = wanted[0]
+    for candidate in wanted:
+        geometry = served(candidate.tier)
+        window = steady_window(code, geometry, endless=endless)
         try:
-            compiled = _compile(code, geometry, window, candidate)
+            runner = _Runner(candidate, _compile(code, geometry, window, candidate))
+            if geometry not in groups:
+                first = runner
+                if candidate != plain:
+                    first = _Runner(plain, _compile(code, geometry, window, plain))
+                groups[geometry] = _Group(code, window, [first])
         except (QdecError, ImportError) as error:  # ImportError: an engine that is not installed
-            if not k:
+            if candidate == plain:
                 raise
             found[candidate] = Measured(candidate, unusable=f"cannot be had: {error}")
             continue
-        runners.append(_Runner(candidate, compiled))
+        if runner is not groups[geometry].runners[0]:
+            groups[geometry].runners.append(runner)
     rng = np.random.default_rng(_SEED)
-    drawn = WindowTrial(code, window).draw(_ALONE, rng)
-    alone = {
-        r.candidate: _alone(r.window, drawn.syndromes, budget_s / 5 / len(runners)) for r in runners
-    }
-    for heat, share in _HEATS:
-        windows = _compare(code, window, runners, heat, rng, share * budget_s)
-        if runners[0].wrong >= _TELLING:
-            break
-    for r in runners:
-        p50, p99 = alone[r.candidate]
-        us_window = r.cpu_s / windows * 1e6
-        why = fence(r.candidate.tier, r.candidate.switching)
-        found[r.candidate] = Measured(
-            r.candidate, p50, p99, us_window, windows, r.wrong, r.better, r.worse, heat, why
-        )
+    alone: dict[Candidate, tuple[float, float]] = {}
+    for group in groups.values():
+        drawn = WindowTrial(code, group.window).draw(_ALONE, rng)
+        each_s = _FOR_ALONE * budget_s / len(group.runners)
+        for r in group.runners:
+            alone.setdefault(r.candidate, _alone(r.window, drawn.syndromes, each_s))
+        group.judge(rng, (1 - _FOR_ALONE) * budget_s)
+    for group in groups.values():
+        for r in group.runners:
+            if r.candidate in found:  # plain matching in others' windows
+                continue
+            found[r.candidate] = Measured(
+                r.candidate,
+                alone[r.candidate][0],
+                alone[r.candidate][1],
+                r.cpu_s / group.windows * 1e6,
+                group.windows,
+                group.window.commit,
+                r.wrong,
+                r.better,
+                r.worse,
+                group.heat,
+                fence(r.candidate.tier, r.candidate.switching),
+            )
     return [found[candidate] for candidate in wanted]
 
 
@@ -152,34 +238,3 @@ def _alone(window: CompiledWindow, syndromes: Bytes, budget_s: float) -> tuple[f
             break
     p50, p99 = np.percentile(took, [50, 99]) * 1e6
     return float(p50), float(p99)
-
-
-def _compare(
-    code: Code,
-    window: Window,
-    runners: Sequence[_Runner],
-    heat: float,
-    rng: np.random.Generator,
-    budget_s: float,
-) -> int:
-    """Judge all on the same windows; the counts of cooler ones are forgotten."""
-    trial = WindowTrial(code, window, heat=heat)
-    for r in runners:
-        r.wrong = r.better = r.worse = 0
-        r.cpu_s = 0.0
-    until = time.thread_time() + budget_s
-    windows = 0
-    while not windows or (time.thread_time() < until and windows < _MOST_WINDOWS):
-        drawn = trial.draw(_BATCH, rng)
-        windows += _BATCH
-        safe = None
-        for r in runners:
-            began = time.process_time()  # of all threads that an engine may have
-            answers = r.window.decode(drawn.syndromes)
-            r.cpu_s += time.process_time() - began
-            right = trial.right(drawn, answers)
-            safe = right if safe is None else safe
-            r.wrong += int((~right).sum())
-            r.better += int((right & ~safe).sum())
-            r.worse += int((~right & safe).sum())
-    return windows

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,13 +26,17 @@ from qdec.codes import Code
 from qdec.config import AUTO, Config, StreamConfig, stream_error
 from qdec.errors import ConfigError, QdecError
 from qdec.lane.library import Library
+from qdec.match.escalate import Switching
+from qdec.match.fence import why_fenced
+from qdec.match.offline import OfflineDecoder
 from qdec.match.policy import Candidate, Decision, Measured, Needs, decide
-from qdec.match.tier import FALLBACK
-from qdec.match.tuning import candidates, measure, steady_window
+from qdec.match.tier import FALLBACK, Tier
+from qdec.match.tuning import candidates, measure
 from qdec.windows import Geometry, choose_geometry, parse_geometry
 
 log = logging.getLogger("qdec.auto")
-# What a stream's measurement may take, beside compiling: for decoding, and for the gate.
+# What a stream's measurement may take, beside compiling: for decoding windows of one length (there
+# are two at most, networks' and the others'), and for the gate.
 BUDGET_S = 3.0
 _FENCE_S = 1.0
 # Of a file: a measurement of ten candidates has some 3 KB.
@@ -51,6 +55,7 @@ class _Kept(BaseModel):
     us_p99: _Time
     us_window: _Time
     windows: _Count
+    commit_rounds: Annotated[int, Field(ge=1, le=1 << 20)]
     wrong: _Count
     better: _Count
     worse: _Count
@@ -62,7 +67,7 @@ class _Kept(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    format: Literal[1]
+    format: Literal[2]
     measured: Annotated[list[_Kept], Field(min_length=1, max_length=64)]
 
 
@@ -74,63 +79,75 @@ class Tuned:
         measured: what was measured of each candidate; empty where there was no choice.
         needs: what the stream asks.
         decision: the choice.
-        geometry: the windows that were tried.
+        geometries: the windows that each candidate was tried in, and would be served in.
         fresh: measured now, not remembered.
     """
 
     measured: tuple[Measured, ...]
     needs: Needs
     decision: Decision
-    geometry: Geometry
+    geometries: tuple[Geometry, ...]
     fresh: bool
 
 
 def tune(
     code: Code,
-    geometry: Geometry,
+    windows: Geometry | Literal["auto"],
     *,
     endless: bool,
     deadline_us: float,
+    distance: int | None = None,
     cycle_us: float | None = None,
     kept_in: Path | None = None,
     again: bool = False,
     only_kept: bool = False,
 ) -> Tuned | None:
-    """Decide for a code in its windows; measure first, unless that is remembered.
+    """Decide for a code; measure first, unless that is remembered.
 
     Args:
-        code, geometry, endless: the stream's.
+        code, windows, endless, distance: the stream's, as `choose_geometry` takes them.
         deadline_us, cycle_us: what it asks; see `Needs`.
         kept_in: folder of remembered measurements; None for no memory.
         again: measure even so.
         only_kept: None instead of a measurement.
 
     Raises:
-        QdecError: plain matching cannot be compiled.
+        QdecError: the windows do not suit the code, or plain matching cannot be compiled.
     """
+
+    def served(tier: Tier) -> Geometry:
+        return choose_geometry(
+            windows, code, endless=endless, distance=distance, short=tier.takes_model
+        )
+
+    def fence(tier: Tier, switching: Switching) -> str:
+        decoder = OfflineDecoder(code, tier, served(tier), switching=switching)
+        return why_fenced(code, served(tier), decoder, tier, switching, budget_s=_FENCE_S)
+
     wanted = candidates()
-    window = steady_window(code, geometry, endless=endless)
-    path = None if kept_in is None else kept_in / f"{_key(code, geometry, endless, wanted)}.json"
+    geometries = tuple(served(one.tier) for one in wanted)
+    library = Library()
+    # Of what is served only the package's own networks are measured.
+    networks = [library.networks(one.tier, None, one.switching) for one in wanted]
+    key = _key(code, endless, zip(wanted, geometries, networks, strict=True))
+    path = None if kept_in is None else kept_in / f"{key}.json"
     found = None if again or path is None else _read(path, wanted)
     fresh = found is None
     if found is None:
         if only_kept:
             return None
-        library = Library()
         found = measure(
             code,
-            geometry,
-            window,
             wanted,
-            fence=lambda tier, switching: library.fence(
-                code, tier, switching=switching, budget_s=_FENCE_S
-            ),
+            served=served,
+            endless=endless,
+            fence=fence,
             budget_s=BUDGET_S,
         )
         if path is not None:
             _keep(path, found)
-    needs = Needs(deadline_us, window.commit, cycle_us)
-    return Tuned(tuple(found), needs, decide(found, needs), geometry, fresh)
+    needs = Needs(deadline_us, cycle_us)
+    return Tuned(tuple(found), needs, decide(found, needs), geometries, fresh)
 
 
 def tune_stream(
@@ -143,13 +160,11 @@ def tune_stream(
     """
     try:
         code = Library().configured(stream).streamed(raw=stream.raw)
-        geometry = choose_geometry(
-            parse_geometry(stream.windows), code, endless=stream.endless, distance=stream.distance
-        )
         return tune(
             code,
-            geometry,
+            parse_geometry(stream.windows),
             endless=stream.endless,
+            distance=stream.distance,
             deadline_us=stream.deadline_us,
             cycle_us=stream.cycle_us,
             kept_in=kept_in,
@@ -214,15 +229,14 @@ def kept_in(config: Config) -> Path:
     return config.service.state_dir / "tuning"
 
 
-def _key(code: Code, geometry: Geometry, endless: bool, wanted: Sequence[Candidate]) -> str:
+def _key(code: Code, endless: bool, wanted: Iterable[tuple[Candidate, Geometry, bytes]]) -> str:
     """What a measurement depends on: the work, the candidates, the machine, the versions."""
     versions = [f"{name} {version(name)}" for name in ("pymatching", "numpy", "stim")]
     parts = [
         code.digest.hex(),
         str(code.spacetime.repetition),
-        str(geometry),
         str(endless),
-        *map(str, wanted),
+        *(f"{one} in {geometry} by {networks.hex()}" for one, geometry, networks in wanted),
         _processor(),
         __version__,
         *versions,
@@ -256,7 +270,7 @@ def _keep(path: Path, found: Sequence[Measured]) -> None:
     rows = [{k: v for k, v in asdict(one).items() if k != "candidate"} for one in found]
     for row in rows:
         row["fence"], row["unusable"] = row["fence"][:2000], row["unusable"][:2000]
-    text = json.dumps({"format": 1, "measured": rows})
+    text = json.dumps({"format": 2, "measured": rows})
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
