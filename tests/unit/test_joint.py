@@ -17,6 +17,7 @@ from qdec.codes import Code
 from qdec.codes.rows import owners
 from qdec.match import SOFT, Tier
 from qdec.match.edge_odds import Floats
+from qdec.match.gate import try_faults
 from qdec.match.guarded.tables import Tables, tabulate
 from qdec.match.joint import JointDecoder
 from qdec.match.offline import OfflineDecoder
@@ -167,3 +168,27 @@ def test_no_windows_are_no_answers() -> None:
     found = joint.decode(np.zeros((0, len(edges.u)), dtype=np.float32), nothing)
     assert found.bits.shape == (0, problem.num_ids // 8)
     assert len(found.gap) == len(found.weight) == 0
+
+
+@pytest.mark.parametrize("tier", SOFT)
+@pytest.mark.parametrize("basis", BASES)
+def test_soft_tiers_keep_the_distance(tier: Tier, basis: str) -> None:
+    """All single faults, and of the pairs at d = 5 those that are the hardest to tell apart."""
+    for d in (3, 5):
+        code = Code.from_circuit(memory(d, d, 0.001, basis))
+        decoder = OfflineDecoder(code, tier, WHOLE)
+        assert try_faults(code, decoder, 1, name=tier.label).passed
+    assert try_faults(code, decoder, 2, name=tier.label, near=True, limit=4_000).passed
+
+
+def test_several_observables_have_a_second_opinion() -> None:
+    """Soft decoding of two patches side by side fails no more often than guarded matching."""
+    circuit = two_patches(memory(3, 3, 0.02))
+    code = Code.from_circuit(circuit)
+    records, flips = syndromes_of(code, 4_000, 5)
+    records = records.reshape(4_000, code.spacetime.rounds, -1)
+    failures = {
+        tier: int((OfflineDecoder(code, tier, WHOLE).decode(records)[0] != flips).any(axis=1).sum())
+        for tier in (Tier.ACCURACY, Tier.GUARDED)
+    }
+    assert failures[Tier.ACCURACY] < failures[Tier.GUARDED] + 3 * failures[Tier.GUARDED] ** 0.5
