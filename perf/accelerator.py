@@ -1,8 +1,10 @@
 """What it costs a lane to have another process answer, and what it costs when that one hangs.
 
-One endless stream through a real service at the same pace, four times: answered by matching; by
-correlated matching in the lane's own thread; by the accelerator; by the accelerator while that is
-stopped (SIGSTOP). The lane tells how long its windows were in it.
+One endless stream through a real service at the same pace and in the same windows: answered by
+matching; by correlated matching in the lane's own thread; by the accelerator, with correlated
+matching and with a network; by the accelerator while that is stopped (SIGSTOP). The lane tells how
+long its windows were in it: what it waits for the accelerator is what the tier was allowed, and
+never more than the deadline less the time that matching takes.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ CASES = {
     "matching": 'tier = "matching"',
     "in the lane": 'tier = "correlated"',
     "accelerated": 'tier = "correlated"\naccelerated = true',
-    "stopped": 'tier = "correlated"\naccelerated = true',
+    "network": 'tier = "speed"',
+    "network, stopped": 'tier = "speed"',
 }
 
 
@@ -45,18 +48,24 @@ def wait_until_it_serves(service: Service) -> None:
 
 
 def measure(
-    case: str, code: Code, path: Path, cycle_us: float, deadline_us: int, seconds: float
+    case: str,
+    code: Code,
+    path: Path,
+    windows: str,
+    cycle_us: float,
+    deadline_us: int,
+    seconds: float,
 ) -> dict[str, object]:
     table = (
         f'[[stream]]\nname = "s"\ncode = "{path}"\nendless = true\n'
-        f"deadline_us = {deadline_us}\n{CASES[case]}\n"
+        f'windows = "{windows}"\ndeadline_us = {deadline_us}\n{CASES[case]}\n'
     )
     with running_service(transport="tcp", tables=table, settings={"stall_s": 600}) as service:
         if process := accelerator(service):
             wait_until_it_serves(service)
         with open_stream(service.endpoint, "s") as stream:
             pid = lane_processes(service.pid)[0].pid
-            if process and case == "stopped":
+            if process and case.endswith("stopped"):
                 os.kill(process.pid, signal.SIGSTOP)
             before = cpu_ns(pid)
             report = Qpu(stream, EndlessSource(code, 1), lambda _r: None).run(
@@ -69,7 +78,7 @@ def measure(
     return {
         "case": case,
         "windows": report.windows,
-        **{f"by {tier}": report.tiers.get(tier, 0) for tier in ("matching", "correlated")},
+        **{f"by {tier}": report.tiers.get(tier, 0) for tier in ("matching", "correlated", "speed")},
         "late": report.late,
         "preempted": report.preempted,
         "window p50 us": p50,
@@ -85,7 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--distance", type=int, default=5)
     parser.add_argument("--noise", type=float, default=0.003)
-    parser.add_argument("--cycle-us", type=float, default=10.0)
+    parser.add_argument("--windows", default="12,5")
+    parser.add_argument("--cycle-us", type=float, default=100.0)
     parser.add_argument("--deadline-us", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--save", action="store_true", help="to results/accelerator.json")
@@ -95,13 +105,17 @@ def main() -> None:
         path = Path(folder) / "code.stim"
         path.write_text(text)
         code = Code.parse("circuit", text)
-        rows = [measure(case, code, path, o.cycle_us, o.deadline_us, o.seconds) for case in CASES]
+        rows = [
+            measure(case, code, path, o.windows, o.cycle_us, o.deadline_us, o.seconds)
+            for case in CASES
+        ]
     show(
         "a stream answered by the lane and by the accelerator",
         rows,
         save="accelerator" if o.save else "",
         distance=o.distance,
         noise=o.noise,
+        windows=o.windows,
         cycle_us=o.cycle_us,
         deadline_us=o.deadline_us,
         seconds=o.seconds,
