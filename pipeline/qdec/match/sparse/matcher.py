@@ -104,7 +104,7 @@ class SparseMatcher:
         nodes: Bits | None = None,
         max_events: int = 128,
         max_settled: int = 8192,
-        max_states: int = 4096,
+        max_states: int = 16384,
     ) -> None:
         """Check the edges, lay them out by node, and compile (from disk where that was done)."""
         _check_edges(num_nodes, u, v, id_ptr, ids, num_ids)
