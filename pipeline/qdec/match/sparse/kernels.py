@@ -377,29 +377,36 @@ def _match_within(s: Scratch, size: int, limit: float) -> tuple[int, int, float]
 
 
 @_part
-def _match_cluster(s: Scratch, size: int) -> bool:
-    """Match the events in `s.member` at the least cost; whether there was room to find it."""
+def _match_cluster(s: Scratch, size: int) -> float:
+    """Match the events in `s.member` at the least cost.
+
+    Returns:
+        How much that is beyond their shares; inf if they cannot be matched, -1 if there was no room
+        to find it.
+    """
     _share_out(s, size)
     limit = FIRST_LIMIT
     while True:
         first, count, least = _match_within(s, size, limit)
         if count < 0:
-            return False
+            return -1.0
         if count > first or least == np.inf:
             break
         limit = max(2 * limit, least)
     for n in range(size):
         s.events[s.member[n]["event"]]["mate"] = NOBODY
-    if count > first:
-        state = first
-        for n in range(size - 1, -1, -1):
-            i, choice = s.member[n]["event"], s.states[state]["choice"]
-            if choice != TAKEN:
-                s.events[i]["mate"] = choice
-                if choice >= 0:
-                    s.events[choice]["mate"] = i
-            state = s.states[state]["before"]
-    return True
+    if count == first:
+        return np.inf
+    state = first
+    for n in range(size - 1, -1, -1):
+        i, choice = s.member[n]["event"], s.states[state]["choice"]
+        if choice != TAKEN:
+            s.events[i]["mate"] = choice
+            if choice >= 0:
+                s.events[choice]["mate"] = i
+        state = s.states[state]["before"]
+    # Rounding may leave shares that are a trifle too large.
+    return max(0.0, float(s.states[first]["cost"]))
 
 
 @_part
@@ -472,25 +479,27 @@ def _match(graph: Graph, s: Scratch, row: NDArray[np.float32]) -> tuple[int, int
                     changed |= s.events[i]["grow"] != 0
             if not changed:
                 continue
+            beyond = 0.0
             if size < 3:
                 _match_few(s, size)
-            elif not _match_cluster(s, size):
-                return FULL, count, entries
-            least = np.inf
+            else:
+                beyond = _match_cluster(s, size)
+                if beyond < 0:
+                    return FULL, count, entries
+            leaves = False
             for k in range(size):
                 event = s.events[s.member[k]["event"]]
                 if event["mate"] == NOBODY:
                     return INFEASIBLE, count, entries
-                if event["mate"] == OUTSIDE:
-                    least = min(least, event["reach"])
-            # Where one event leaves, in an odd cluster, another would in the next round: all grow
-            # that may leave for as little.
-            for k in range(size):
-                event = s.events[s.member[k]["event"]]
-                event["grow"] = event["mate"] == OUTSIDE or (
-                    event["reach"] <= least < np.inf and event["reach"] < event["exit"]
-                )
-                again |= event["grow"] != 0
+                event["grow"] = event["mate"] == OUTSIDE
+                leaves |= event["mate"] == OUTSIDE
+            again |= leaves
+            if leaves and size > 2:
+                # In an odd cluster one event after the other would leave, whichever costs least.
+                for k in range(size):
+                    event = s.events[s.member[k]["event"]]
+                    if event["reach"] < event["exit"] and s.member[k]["alone"] <= beyond + STEP:
+                        event["grow"] = 1
         if not again:
             return LOCAL, count, entries
 
