@@ -28,10 +28,12 @@ CLIP = 64.0
 # steps take fewer rounds and enter nodes in vain.
 FIRST_RADIUS = 1.0
 STEP = 4.0
-# How often shares are raised before a cluster is matched, and how much beyond them it may cost at
-# the first try. Higher limits are found too low less often, and let more states live.
+# How often shares are raised before a cluster is matched. How much beyond them it may cost at the
+# first try, and how much more at each further one. Higher limits are found too low less often, and
+# let more states live.
 SHARINGS = 3
 FIRST_LIMIT = 1.0
+LIMIT_STEP = 2.0
 
 # For a literal in a call, numba compiles the function called once more; for these it does not.
 _ZERO, _ONE, _NONE = (cast(int, np.int64(n)) for n in (0, 1, -1))
@@ -392,7 +394,7 @@ def _match_cluster(s: Scratch, size: int) -> float:
             return -1.0
         if count > first or least == np.inf:
             break
-        limit = max(2 * limit, least)
+        limit = max(limit + LIMIT_STEP, 1.25 * limit, least)
     for n in range(size):
         s.events[s.member[n]["event"]]["mate"] = NOBODY
     if count == first:
