@@ -59,7 +59,7 @@ class SparseAnswers:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """``(B,)``: whether the chosen edges explain the syndrome."""
-        return np.asarray(self.route <= Route.FULL)
+        return np.asarray(self.route <= kernels.FULL)
 
     @property
     def sick(self) -> NDArray[np.bool_]:
