@@ -18,6 +18,7 @@ from qdec.errors import DataError, GeometryError
 from qdec.match.sparse import Route, SparseAnswers, SparseMatcher
 from qdec.windows import Window
 from qdec.windows.cut import Problem, cut, merge_parallel, restrict
+from qdec_tools.circuits import memory
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,48 @@ def test_constant_weights_are_plain_matching() -> None:
     answers = SparseMatcher.from_problem(problem).decode(log_odds, pack(events))
     want = [case.by_pymatching(x, s) for x, s in zip(log_odds, events, strict=True)]
     np.testing.assert_allclose(answers.weight, want, atol=2e-4)
+
+
+@cache
+def dense(d: int) -> tuple[Case, np.ndarray, SparseMatcher]:
+    """A whole window: its edges, how likely they are, and a matcher."""
+    made = Code.from_circuit(memory(d, d, 0.006))
+    rounds = made.spacetime.rounds
+    problem = cut(made.spacetime, Window(0, rounds, rounds, rounds))
+    return case_of(problem), merge_parallel(problem).p, SparseMatcher.from_problem(problem)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    d=st.sampled_from([5, 7, 9]),
+    busy=st.sampled_from([0.5, 1.0, 1.5]),
+    spread=st.sampled_from([0.0, 0.7]),
+    coarse=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_dense_windows_are_matched_as_by_pymatching(
+    d: int, busy: float, spread: float, coarse: bool, seed: int
+) -> None:
+    """All events are left to match: with a code's own weights, others near them, and many ties."""
+    case, p, matcher = dense(d)
+    rng = np.random.default_rng(seed)
+    errors = rng.random((4, len(p))) < busy * p
+    events = (errors @ case.checks.T % 2).astype(np.uint8)
+    log_odds = np.log(p / (1 - p)) + spread * rng.normal(size=(4, len(p)))
+    log_odds = np.minimum(np.round(log_odds) if coarse else log_odds, -0.01).astype(np.float32)
+    answers, chosen = matcher.solve(log_odds, pack(events))
+    check_answers(case, answers, chosen, log_odds, events)
+    want = [case.by_pymatching(x, s) for x, s in zip(log_odds, events, strict=True)]
+    np.testing.assert_allclose(answers.weight, want, atol=3e-4)
+
+
+def test_dense_windows_stay_within_bounds() -> None:
+    """At d = 7 hardly a window of the code's own weights is left to PyMatching."""
+    case, p, matcher = dense(7)
+    errors = np.random.default_rng(2).random((300, len(p))) < p
+    events = (errors @ case.checks.T % 2).astype(np.uint8)
+    log_odds = np.tile(np.log(p / (1 - p)).astype(np.float32), (300, 1))
+    assert matcher.decode(log_odds, pack(events)).counts[Route.FULL] <= 3
 
 
 @pytest.mark.parametrize("bound", ["max_events", "max_settled", "max_states"])

@@ -54,6 +54,7 @@ class JointDecoder:
         """
         self._tables = tables
         self._order = order
+        self._plain = -tables.edge_weight.astype(np.float32)
         self._side = observed.astype(np.uint8)
         self._hash = mix(np.arange(len(order)))
         none = np.zeros(0, dtype=np.int64)
@@ -101,36 +102,41 @@ class JointDecoder:
             log_odds: ``(B, E)`` float32: a network's, where one start begins; finite.
             syndromes: ``(B, num_nodes/8)`` uint8.
         """
-        shots = len(syndromes)
-        found = _Found(shots, len(self._order))
-        window = np.tile(np.arange(shots), 4)  # by start, by class
-        parity = np.tile(np.repeat(np.arange(2, dtype=np.uint8), shots), 2)
-        shot = np.concatenate([syndromes[window], parity[:, None]], axis=1)
-        network = log_odds[:, self._order]
-        plain = np.broadcast_to(-self._tables.edge_weight.astype(np.float32), network.shape)
-        answers, solved = self._matcher.solve(
-            np.concatenate([plain, plain, network, network]), shot
-        )
-        rows = np.tile(np.flatnonzero(answers.feasible), 2)
-        side = np.repeat(np.array([0, 1], dtype=np.uint8), len(rows) // 2)
+        shots, edges = log_odds.shape
+        # By start, by class, by window.
+        shot = np.zeros((2, 2, shots, syndromes.shape[1] + 1), dtype=np.uint8)
+        shot[..., :-1] = syndromes
+        shot[:, 1, :, -1] = 1
+        odds = np.empty((2, 2, shots, edges), dtype=np.float32)
+        odds[0] = self._plain
+        odds[1] = log_odds[:, self._order]
+        flat = shot.reshape(4 * shots, syndromes.shape[1] + 1)
+        place = np.arange(2 * shots).reshape(shots, 2).T.ravel()
+        place = np.concatenate([place, place])
+        answers, solved = self._matcher.solve(odds.reshape(4 * shots, edges), flat)
+        feasible = np.flatnonzero(answers.feasible)
+        rows = np.concatenate([feasible, feasible])
+        side = np.zeros(len(rows), dtype=np.uint8)
+        side[len(feasible) :] = 1
         chosen: Bytes = solved.view(np.uint8)[rows]
-        seen = np.zeros(0, dtype=np.uint64)
+        # What a turn leads to depends on the edges of the other side alone: not twice.
+        salt = mix(np.arange(4 * shots), np.ones(4 * shots, dtype=np.int64))
+        seen: set[int] = set()
+        found = _Found()
         for _ in range(_TURNS):
-            place = 2 * window[rows] + parity[rows]
-            keys = self._add(found, place, chosen)
-            # What a turn leads to depends on the edges of the other side alone: not twice.
-            state = (
-                mix(2 * place + side, np.ones_like(place)) ^ keys[np.arange(len(keys)), 1 - side]
-            )
-            _, first = np.unique(state, return_index=True)
-            first = first[~np.isin(state[first], seen)]
-            if not len(first):
+            keys = self._add(found, place[rows], chosen)
+            state = salt[2 * place[rows] + side] ^ keys[np.arange(len(keys)), 1 - side]
+            new = []
+            for n, key in enumerate(state.tolist()):
+                if key not in seen:
+                    seen.add(key)
+                    new.append(n)
+            if not new:
                 break
-            seen = np.concatenate([seen, state[first]])
-            rows, side = rows[first], side[first]
-            chosen = self._turn(chosen[first], side, shot[rows])
+            rows, side = rows[new], side[new]
+            chosen = self._turn(chosen[new], side, flat[rows])
             side ^= 1
-        return found.answers(self._tables)
+        return found.answers(self._tables, shots)
 
     def _turn(self, chosen: Bytes, side: Bytes, shot: Bytes) -> Bytes:
         """Match one basis anew, beside what is chosen of the other."""
@@ -152,8 +158,7 @@ class JointDecoder:
 class _Found:
     """Sets of edges found, by place: two for each window, one for each class."""
 
-    def __init__(self, shots: int, edges: int) -> None:
-        self._shots = shots
+    def __init__(self) -> None:
         self._place: list[Ints] = []
         self._chosen: list[Bytes] = []
         self._weight: list[Floats] = []
@@ -165,31 +170,25 @@ class _Found:
         self._weight.append(weight)
         self._key.append(key)
 
-    def answers(self, tables: Tables) -> JointAnswers:
+    def answers(self, tables: Tables, shots: int) -> JointAnswers:
         """The lightest set of the lighter class of each window."""
-        place, weight = np.concatenate(self._place), np.concatenate(self._weight)
-        key = np.concatenate(self._key)
-        order = np.lexsort((key, weight, place))
-        place, weight, key = place[order], weight[order], key[order]
-        # Equal sets weigh the same, so they are neighbours.
-        new = np.ones(len(order), dtype=bool)
-        new[1:] = (np.diff(place) != 0) | (key[1:] != key[:-1])
-        order, place, weight = order[new], place[new], weight[new]
-        lightest = np.flatnonzero(np.diff(place, prepend=-1))
-        first = np.zeros(2 * self._shots, dtype=np.int64)
-        first[place[lightest]] = lightest
-        least = np.full(2 * self._shots, np.inf)
-        least[place[lightest]] = weight[lightest]
-        part = np.bincount(place, np.exp(least[place] - weight), minlength=2 * self._shots)
-        with np.errstate(divide="ignore"):
-            total = (least - np.log(part)).reshape(-1, 2)
-        won = np.argmin(total, axis=1)
-        winner = 2 * np.arange(self._shots) + won
-        known = np.flatnonzero(np.isfinite(least[winner]))
-        bits = np.zeros((self._shots, tables.edge_bits.shape[1]), dtype=np.uint8)
+        least, total = np.full((2, 2 * shots), np.inf)
+        lightest = np.full(2 * shots, -1)
+        kernels.weigh(
+            np.concatenate(self._place),
+            np.concatenate(self._weight),
+            np.concatenate(self._key),
+            least,
+            total,
+            lightest,
+        )
+        total = total.reshape(-1, 2)
+        winner = 2 * np.arange(shots) + np.argmin(total, axis=1)
+        known = np.flatnonzero(lightest[winner] >= 0)
+        bits = np.zeros((shots, tables.edge_bits.shape[1]), dtype=np.uint8)
         out = np.zeros((len(known), bits.shape[1]), dtype=np.uint8)
-        kernels.answer(tables, np.concatenate(self._chosen), order[first[winner[known]]], out)
+        kernels.answer(tables, np.concatenate(self._chosen), lightest[winner[known]], out)
         bits[known] = out
-        gap = np.zeros(self._shots)
+        gap = np.zeros(shots)
         gap[known] = np.abs(total[known, 1] - total[known, 0])
         return JointAnswers(bits, gap, least[winner])

@@ -117,6 +117,51 @@ def price(
 
 
 @_compiled
+def weigh(
+    place: Ints, weight: Floats, key: Hashes, least: Floats, total: Floats, lightest: Ints
+) -> None:
+    """Weigh the sets of each place, those with equal keys once.
+
+    Args:
+        place: ``(R,)`` of each set.
+        weight: ``(R,)`` finite.
+        key: ``(R,)``; equal sets weigh the same.
+        least: ``(places,)``: the weight of its lightest set; not touched where there is none.
+        total: ``(places,)``: minus the log of the sum of exp(-weight); likewise.
+        lightest: ``(places,)``: which set that is, of equals the one with the least key; likewise.
+    """
+    ends = np.zeros(len(least) + 1, dtype=np.int64)
+    for at in place:
+        ends[at + 1] += 1
+    ends = np.cumsum(ends)
+    order = np.empty(len(place), dtype=np.int64)
+    filled = ends[:-1].copy()
+    for r in range(len(place)):
+        # Few sets have one place: each is put where it belongs among those before it.
+        at = filled[place[r]]
+        filled[place[r]] += 1
+        while at > ends[place[r]]:
+            other = order[at - 1]
+            if weight[other] < weight[r] or (weight[other] == weight[r] and key[other] <= key[r]):
+                break
+            order[at] = other
+            at -= 1
+        order[at] = r
+    for which in range(len(least)):
+        if ends[which] == ends[which + 1]:
+            continue
+        first = order[ends[which]]
+        part = 1.0
+        for at in range(ends[which] + 1, ends[which + 1]):
+            r = order[at]
+            if key[r] != key[order[at - 1]]:
+                part += np.exp(weight[first] - weight[r])
+        least[which] = weight[first]
+        total[which] = weight[first] - np.log(part)
+        lightest[which] = first
+
+
+@_compiled
 def answer(t: Tables, chosen: Bytes, which: Ints, bits: Bytes) -> None:
     """XOR of the answer bits of the edges in rows `which` of `chosen`, into zeros."""
     for b in range(len(which)):

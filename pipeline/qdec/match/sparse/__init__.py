@@ -13,6 +13,12 @@ it is not:
 3. Events joined by ways that are no dearer than both events alone are a *cluster*. Each is matched
    at the least cost by dynamic programming over its events. Where an event leaves its ball in the
    best solution, the ball grows and its cluster is matched again; where none does, it is done.
+   With it grow the balls of the cluster that might be left for little more: one would be next.
+4. The programme skips what cannot be the least. Each event has a *share* of the cost, such that no
+   two pay more than their way and none more than alone: what a choice costs *beyond* the shares is
+   never negative. First only matchings that cost little beyond them are looked for; where there
+   are none, the limit rises. Whatever was skipped costs more than the limit, and so more than
+   what was found within it.
 
 **The answer is the minimum over all edges, not an approximation.** In any set of edges that
 explains the syndrome, events are joined in pairs or to the boundary by disjoint ways. A way between

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from qdec.match.sparse.state import MAX_MEMBERS, Bytes, Floats, Graph, Scratch
+from qdec.match.sparse.state import MAX_MEMBERS, Bytes, Floats, Graph, Records, Scratch
 
 # How a window was answered: the values of `Route`.
 EMPTY, LOCAL, FULL, INFEASIBLE, SICK = range(5)
@@ -25,10 +25,15 @@ BOUNDARY, OUTSIDE, NOBODY, TAKEN = -1, -2, -3, -4
 # No estimate of a probability is surer than e^-64.
 CLIP = 64.0
 # The radius that balls get first, and by how much more than the least step they then grow. Larger
-# steps take fewer rounds and enter nodes in vain: in an odd cluster every event's way out is
-# tried in turn, whichever is cheapest.
+# steps take fewer rounds and enter nodes in vain.
 FIRST_RADIUS = 1.0
-STEP = 1.0
+STEP = 4.0
+# How often shares are raised before a cluster is matched. How much beyond them it may cost at the
+# first try, and how much more at each further one. Higher limits are found too low less often, and
+# let more states live.
+SHARINGS = 3
+FIRST_LIMIT = 1.0
+LIMIT_STEP = 2.0
 
 # For a literal in a call, numba compiles the function called once more; for these it does not.
 _ZERO, _ONE, _NONE = (cast(int, np.int64(n)) for n in (0, 1, -1))
@@ -100,13 +105,13 @@ def _drop_first(s: Scratch, size: int) -> None:
 
 
 @_inline
-def _in_ball(s: Scratch, i: int, node: int) -> bool:
-    at = s.head[node]
-    while at >= 0:
-        if s.entries[at]["event"] == i:
-            return True
-        at = s.entries[at]["at_node"]
-    return False
+def _nearer(s: Scratch, node: int, far: float, last: int) -> int:
+    """Note that a node is as near as `far`; returns the node that was last first seen."""
+    if s.nodes[node]["near"] == np.inf:
+        s.nodes[node]["noted"] = last
+        last = node
+    s.nodes[node]["near"] = far
+    return last
 
 
 @_part
@@ -115,46 +120,60 @@ def _grow(
 ) -> int:
     """Dijkstra from event `i` to all nodes within `radius`, from where it stopped last.
 
+    Other balls are looked for only where a node is seen nearer than before, which finds the
+    shortest way over an edge between two balls. Of the edges on such ways, take the one whose ends
+    were the first to be both in their balls. When the latter of them entered, either the other was
+    seen nearer than before, or as near from a node that was in the ball by then: on an edge of a
+    way no longer, and earlier.
+
     Returns:
         The number of ball entries, or -1 if there is no room for more.
     """
     me = s.events[i]
-    reach = np.inf
     size = _ZERO
-    if me["ball"] < 0:
+    noted = _NONE
+    at = me["ball"]
+    if at < 0:
+        noted = _nearer(s, me["node"], 0.0, noted)
         _push(s, size, 0.0, me["node"], _NONE, _NONE)
         size += 1
+    while at >= 0:
+        noted = _nearer(s, s.entries[at]["node"], -np.inf, noted)
+        at = s.entries[at]["of_event"]
     at = me["ball"]
     while at >= 0:  # what the ball borders on
         entry = s.entries[at]
         for k in range(graph.ptr[entry["node"]], graph.ptr[entry["node"] + 1]):
             edge, other = graph.links[k, 0], graph.links[k, 1]
+            if other < 0:
+                continue
             far = entry["distance"] + min(abs(row[edge]), CLIP)
-            if other >= 0 and not _in_ball(s, i, other):
+            if far < s.nodes[other]["near"]:
+                noted = _nearer(s, other, far, noted)
                 if far <= radius:
                     _push(s, size, far, other, edge, at)
                     size += 1
-                else:
-                    reach = min(reach, far)
         at = entry["of_event"]
     while size:
         near, node = s.heap[0]["key"], s.heap[0]["node"]
         by, before = s.heap[0]["edge"], s.heap[0]["before"]
         size -= 1
         _drop_first(s, size)
-        if _in_ball(s, i, node):
+        if s.nodes[node]["near"] != near:
             continue
+        s.nodes[node]["near"] = -np.inf  # it is in the ball
         if entries == len(s.entries):
-            return -1
+            entries = _NONE
+            break
         entry = s.entries[entries]
         entry["distance"] = near
         entry["event"] = i
         entry["node"] = node
         entry["edge"] = by
         entry["before"] = before
-        entry["at_node"] = s.head[node]
+        entry["at_node"] = s.nodes[node]["latest"]
         entry["of_event"] = me["ball"]
-        s.head[node] = entries
+        s.nodes[node]["latest"] = entries
         me["ball"] = entries
         for k in range(graph.ptr[node], graph.ptr[node + 1]):
             edge, other = graph.links[k, 0], graph.links[k, 1]
@@ -165,58 +184,57 @@ def _grow(
                     me["exit_edge"] = edge
                     me["exit_entry"] = entries
                 continue
-            mine = False
-            at = s.head[other]
+            if far >= s.nodes[other]["near"]:
+                continue
+            noted = _nearer(s, other, far, noted)
+            if far <= radius:
+                _push(s, size, far, other, edge, entries)
+                size += 1
+            at = s.nodes[other]["latest"]
             while at >= 0:
                 j = s.entries[at]["event"]
                 way = far + s.entries[at]["distance"]
-                if j == i:
-                    mine = True
-                elif way < s.pairs[i, j]["length"]:
+                if way < s.pairs[i, j]["length"]:
                     here, there = s.pairs[i, j], s.pairs[j, i]
                     here["length"] = there["length"] = way
                     here["edge"] = there["edge"] = edge
                     here["entry"] = entries
                     there["entry"] = at
                 at = s.entries[at]["at_node"]
-            if not mine:
-                if far <= radius:
-                    _push(s, size, far, other, edge, entries)
-                    size += 1
-                else:
-                    reach = min(reach, far)
         entries += 1
+    reach = np.inf
+    while noted >= 0:
+        if s.nodes[noted]["near"] > radius:
+            reach = min(reach, s.nodes[noted]["near"])
+        s.nodes[noted]["near"] = np.inf
+        noted = s.nodes[noted]["noted"]
     me["reach"] = reach
     return entries
 
 
 @_inline
-def _alone(s: Scratch, i: int) -> float:
+def _alone(events: Records, i: int) -> float:
     """What event `i` costs at least if it is matched with no event whose way to it is known."""
-    cost: float = min(s.events[i]["exit"], s.events[i]["reach"])
+    cost: float = min(events[i]["exit"], events[i]["reach"])
     return cost
 
 
-@_inline
-def _joined(s: Scratch, i: int, j: int) -> bool:
-    """Whether a way between two events is known that is no dearer than both alone."""
-    way = s.pairs[i, j]["length"]
-    return bool(way < np.inf and way <= _alone(s, i) + _alone(s, j))
-
-
 @_part
-def _label_clusters(s: Scratch, count: int) -> None:
+def _label_clusters(events: Records, pairs: Records, count: int) -> None:
+    """Join the events between which a way is known that is no dearer than both alone."""
     for i in range(count):
-        s.events[i]["label"] = i
+        events[i]["label"] = i
+        alone = _alone(events, i)
         for j in range(i):
-            if _joined(s, i, j):
-                low, high = s.events[i]["label"], s.events[j]["label"]
+            way = pairs[i, j]["length"]
+            if way < np.inf and way <= alone + _alone(events, j):
+                low, high = events[i]["label"], events[j]["label"]
                 if low > high:
                     low, high = high, low
                 if low != high:
                     for k in range(i + 1):
-                        if s.events[k]["label"] == high:
-                            s.events[k]["label"] = low
+                        if events[k]["label"] == high:
+                            events[k]["label"] = low
 
 
 @_part
@@ -252,62 +270,151 @@ def _enter(
 
 
 @_part
-def _match_cluster(s: Scratch, size: int) -> bool:
-    """Match the events in `s.member` at the least cost; whether there was room to find it.
+def _share_out(s: Scratch, size: int) -> None:
+    """Split the costs among the events in `s.member`, and list what each choice costs beyond.
+
+    No pair is charged more than its way, no event more than alone; so the shares together are a
+    lower bound, and a matching costs that much and what its choices cost beyond their shares.
+    """
+    member, links = s.member, s.links
+    for n in range(size):
+        i = member[n]["event"]
+        alone = share = _alone(s.events, i)
+        degree = _ZERO
+        for m in range(size):
+            j = member[m]["event"]
+            if m == n:
+                member[n]["later"] = degree
+                continue
+            way = s.pairs[i, j]["length"]
+            if way < np.inf and way <= alone + _alone(s.events, j):
+                links[n, degree]["to"] = m
+                links[n, degree]["beyond"] = way
+                degree += 1
+                share = min(share, 0.5 * way)
+        member[n]["alone"] = alone
+        member[n]["share"] = share
+        member[n]["degree"] = degree
+    for left in range(SHARINGS - 1, -1, -1):
+        part = 0.5 if left else 1.0
+        for n in range(size):
+            share = member[n]["share"]
+            slack = member[n]["alone"] - share
+            for k in range(member[n]["degree"]):
+                other = member[links[n, k]["to"]]["share"]
+                slack = min(slack, links[n, k]["beyond"] - share - other)
+            if slack > 0:
+                member[n]["share"] = share + part * slack
+    single = np.inf
+    for n in range(size - 1, -1, -1):
+        member[n]["alone"] -= member[n]["share"]
+        single = min(single, member[n]["alone"])
+        member[n]["single"] = single
+        for k in range(member[n]["degree"]):
+            other = member[links[n, k]["to"]]["share"]
+            links[n, k]["beyond"] -= member[n]["share"] + other
+
+
+@_inline
+def _odd(mask: np.uint64) -> int:
+    """The parity of the bits that are set."""
+    for shift in (32, 16, 8, 4, 2, 1):
+        mask ^= mask >> np.uint64(shift)
+    return int(np.int64(mask & np.uint64(1)))
+
+
+@_part
+def _match_within(s: Scratch, size: int, limit: float) -> tuple[int, int, float]:
+    """Match the events in `s.member` at the least cost, at most `limit` beyond their shares.
 
     One event after the other picks its partner among those behind it, and a state is the set of
-    events behind that were picked. Ways are short, so few sets occur.
+    events behind that were picked. Ways are short, so few sets occur. Of an odd number of events
+    that are left, at least one will be alone.
+
+    Returns:
+        The last layer of states, which is empty if the limit is too low: where it begins and ends,
+        -1 if there was no room; and a lower bound of the costs that were beyond the limit.
     """
     member, one = s.member, np.uint64(1)
     s.table[0] += len(s.states)  # nothing in the table is of this programme
     s.states[0]["mask"] = 0
     s.states[0]["cost"] = 0.0
     first, count = _ZERO, _ONE
+    least = np.inf
     for n in range(size):
         layer = count
-        i, bit = member[n], one << np.uint64(n)
-        alone = _alone(s, i)
+        i, bit = member[n]["event"], one << np.uint64(n)
+        later, degree = member[n]["later"], member[n]["degree"]
+        single = member[n + 1]["single"] if n + 1 < size else np.inf
         exits = BOUNDARY if s.events[i]["exit"] <= s.events[i]["reach"] else OUTSIDE
         for state in range(first, layer):
             mask, cost = s.states[state]["mask"], s.states[state]["cost"]
-            # m = n - 1: taken before; m = n: alone; m > n: with a later event.
-            for m in range(n - 1 if mask & bit else n, n if mask & bit else size):
+            odd = ((size - n) ^ _odd(mask)) & 1
+            # First: taken before, or alone. Then: with a later event.
+            for k in range(later - 1, later if mask & bit else degree):
                 picked, dearer, choice = mask, cost, TAKEN
-                if m < n:
-                    picked ^= bit
-                elif m == n:
-                    dearer += alone
-                    choice = exits
-                    if alone == np.inf:
-                        continue
-                else:
-                    choice = member[m]
+                bound = single if odd else 0.0
+                if k >= later:
+                    m = s.links[n, k]["to"]
+                    choice = member[m]["event"]
                     picked |= one << np.uint64(m)
-                    if picked == mask or not _joined(s, i, choice):
+                    if picked == mask:
                         continue
-                    dearer += s.pairs[i, choice]["length"]
+                    dearer += s.links[n, k]["beyond"]
+                elif mask & bit:
+                    picked ^= bit
+                else:
+                    choice = exits
+                    dearer += member[n]["alone"]
+                    bound = 0.0 if odd else single
+                bound += dearer
+                if bound > limit:
+                    least = min(least, bound)
+                    continue
                 count = _enter(s, layer, count, picked, dearer, state, choice)
                 if count < 0:
-                    return False
+                    return first, count, least
         first = layer
+    return first, count, least
+
+
+@_part
+def _match_cluster(s: Scratch, size: int) -> float:
+    """Match the events in `s.member` at the least cost.
+
+    Returns:
+        How much that is beyond their shares; inf if they cannot be matched, -1 if there was no room
+        to find it.
+    """
+    _share_out(s, size)
+    limit = FIRST_LIMIT
+    while True:
+        first, count, least = _match_within(s, size, limit)
+        if count < 0:
+            return -1.0
+        if count > first or least == np.inf:
+            break
+        limit = max(limit + LIMIT_STEP, 1.25 * limit, least)
     for n in range(size):
-        s.events[member[n]]["mate"] = NOBODY
-    if count > first:
-        state = first
-        for n in range(size - 1, -1, -1):
-            i, choice = member[n], s.states[state]["choice"]
-            if choice != TAKEN:
-                s.events[i]["mate"] = choice
-                if choice >= 0:
-                    s.events[choice]["mate"] = i
-            state = s.states[state]["before"]
-    return True
+        s.events[s.member[n]["event"]]["mate"] = NOBODY
+    if count == first:
+        return np.inf
+    state = first
+    for n in range(size - 1, -1, -1):
+        i, choice = s.member[n]["event"], s.states[state]["choice"]
+        if choice != TAKEN:
+            s.events[i]["mate"] = choice
+            if choice >= 0:
+                s.events[choice]["mate"] = i
+        state = s.states[state]["before"]
+    # Rounding may leave shares that are a trifle too large.
+    return max(0.0, float(s.states[first]["cost"]))
 
 
 @_part
 def _match_few(s: Scratch, size: int) -> None:
     """`_match_cluster` for one event, or for two, which would be no cluster were they dearer."""
-    i, j = s.member[0], s.member[1]
+    i, j = s.member[0]["event"], s.member[1]["event"]
     me = s.events[i]
     if size == 2:
         me["mate"] = j
@@ -359,7 +466,7 @@ def _match(graph: Graph, s: Scratch, row: NDArray[np.float32]) -> tuple[int, int
                 entries = _grow(graph, s, row, i, radius, entries)
                 if entries < 0:
                     return FULL, count, len(s.entries)
-        _label_clusters(s, count)
+        _label_clusters(s.events, s.pairs, count)
         again = False
         for low in range(count):
             if s.events[low]["label"] != low:
@@ -369,21 +476,32 @@ def _match(graph: Graph, s: Scratch, row: NDArray[np.float32]) -> tuple[int, int
                 if s.events[i]["label"] == low:
                     if size == MAX_MEMBERS:
                         return FULL, count, entries
-                    s.member[size] = i
+                    s.member[size]["event"] = i
                     size += 1
                     changed |= s.events[i]["grow"] != 0
             if not changed:
                 continue
+            beyond = 0.0
             if size < 3:
                 _match_few(s, size)
-            elif not _match_cluster(s, size):
-                return FULL, count, entries
+            else:
+                beyond = _match_cluster(s, size)
+                if beyond < 0:
+                    return FULL, count, entries
+            leaves = False
             for k in range(size):
-                event = s.events[s.member[k]]
+                event = s.events[s.member[k]["event"]]
                 if event["mate"] == NOBODY:
                     return INFEASIBLE, count, entries
                 event["grow"] = event["mate"] == OUTSIDE
-                again |= event["mate"] == OUTSIDE
+                leaves |= event["mate"] == OUTSIDE
+            again |= leaves
+            if leaves and size > 2:
+                # In an odd cluster one event after the other would leave, whichever costs least.
+                for k in range(size):
+                    event = s.events[s.member[k]["event"]]
+                    if event["reach"] < event["exit"] and s.member[k]["alone"] <= beyond + STEP:
+                        event["grow"] = 1
         if not again:
             return LOCAL, count, entries
 
@@ -503,5 +621,5 @@ def decode_shots(
             chosen[b] = 0
             weight[b] = residual[b] = np.inf
         for k in range(entries):
-            s.head[s.entries[k]["node"]] = -1
+            s.nodes[s.entries[k]["node"]]["latest"] = -1
     return unfinished

@@ -59,7 +59,7 @@ class SparseAnswers:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """``(B,)``: whether the chosen edges explain the syndrome."""
-        return np.asarray(self.route <= Route.FULL)
+        return np.asarray(self.route <= kernels.FULL)
 
     @property
     def sick(self) -> NDArray[np.bool_]:
@@ -104,7 +104,7 @@ class SparseMatcher:
         nodes: Bits | None = None,
         max_events: int = 128,
         max_settled: int = 8192,
-        max_states: int = 4096,
+        max_states: int = 16384,
     ) -> None:
         """Check the edges, lay them out by node, and compile (from disk where that was done)."""
         _check_edges(num_nodes, u, v, id_ptr, ids, num_ids)
