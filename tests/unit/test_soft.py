@@ -185,9 +185,7 @@ def test_windows_with_a_small_gap_are_reviewed() -> None:
             return np.full_like(bits, 0x80), np.full(len(syndromes), 77.0)
 
     alone, reviewed = (
-        SoftWindow(
-            Tier.ACCURACY, Says(change), grid, matcher, matching, gap=lambda: meter, review=one
-        )
+        SoftWindow(Tier.ACCURACY, Says(change), grid, matcher, matching, gap=meter, review=one)
         for one in (None, Looks())
     )
     records, _ = records_of(code, 8000, 8)

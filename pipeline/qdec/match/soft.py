@@ -14,8 +14,7 @@ network and the review say (`GuardedWindow.overrule`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class SoftWindow:
         grid: WindowGrid,
         matcher: SparseMatcher,
         fallback: CompiledWindow,
-        gap: Callable[[], SoftGap | None] = lambda: None,
+        gap: SoftGap | None = None,
         review: Review | None = None,
         guard: GuardedWindow | None = None,
     ) -> None:
@@ -65,7 +64,7 @@ class SoftWindow:
             grid: where the window's nodes and edges are.
             matcher: of the window's edges, in the grid's order.
             fallback: answers where the network's output is not finite.
-            gap: makes what measures how sure an answer is, once somebody asks.
+            gap: measures how sure an answer is.
             review: looks again at the windows with a small gap, if anything is to.
             guard: overrules answers where few faults explain a window, if anything is to.
         """
@@ -79,14 +78,10 @@ class SoftWindow:
         self._num_nodes = len(grid.node_at)
         self._shape = grid.shape
         self._sick = False
-        self._make_gap = gap
+        self._gap = gap
         self._review = review
         self._guard = guard
         self.notes = fallback.notes
-
-    @cached_property
-    def _gap(self) -> SoftGap | None:
-        return self._make_gap()
 
     @property
     def signal(self) -> SignalKind:
@@ -193,7 +188,7 @@ def soft_window(
         grid,
         SparseMatcher.from_problem(problem),
         matching,
-        gap=lambda: SoftGap.of(closed, edges),
+        gap=SoftGap.of(closed, edges),
         review=review,
         guard=guard,
     )

@@ -69,6 +69,8 @@ class JointDecoder:
             of_side[side][tables.edge_v[mine & (tables.edge_v >= 0)]] = True
         of_side[1][nodes] = True
         self._masks = np.stack([pack(one) for one in of_side])
+        # The kernels are compiled now, or fetched from where they are kept.
+        self.decode(self._plain[None], np.zeros((1, nodes // 8), dtype=np.uint8))
 
     @classmethod
     def of(cls, problem: Problem, closed: Problem, edges: Edges) -> JointDecoder | None:
