@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from qdec.errors import ModelError
 from qdec.neural.folded_model import from_stored
 from qdec.neural.quantised import SCALE, as_tensors, quantisable
 from qdec.neural.store import SUFFIX, StoredModel, default_folder, load_model
@@ -27,11 +29,11 @@ def run(
     tolerance: float,
     as_json: bool,
 ) -> int:
-    """Quantise a model, write it and say what that costs; returns the exit status.
+    """Quantise a model, write it and say what that costs; returns the exit status: 1 if too much.
 
     Raises:
-        ModelError: there is no such model, it is damaged or of another family, 8 bits cost it too
-            much, or the file cannot be written.
+        ModelError: there is no such model, it is damaged, of another family or silent, or the file
+            cannot be written.
         EngineError: this processor does not have 8 bits to measure with.
         CodeError: the model was made for other codes.
     """
@@ -41,7 +43,18 @@ def run(
     with _progress() as advance:
         scales = calibrate(network, draw(network.arch, windows, check=False), advance)
         checked = draw(network.arch, windows, check=True)
+        if not scales:
+            raise ModelError(
+                f"'{stored.info.name}' is silent: no layer is given anything but zeros"
+            )
         network, price = control(network, scales, checked, tolerance, advance)
+    if not network.scales:
+        sys.stderr.write(
+            f"qdec: 8 bits cost '{stored.info.name}' too much, so nothing was written: even with "
+            f"one layer of {len(scales)} the loss rises by {price.rise:.2%}, and {tolerance:.2%} "
+            "are allowed\n"
+        )
+        return 1
     left = [layer for layer in quantisable(network.arch) if layer not in network.scales]
     said = _said(tuple(network.scales), left, price)
     sha256 = _write(stored, network.scales, said, path)

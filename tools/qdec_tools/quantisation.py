@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.errors import ModelError
 from qdec.neural.engine import CompiledNetwork, compile_network
 from qdec.neural.folded import Architecture
 from qdec.neural.folded_model import FoldedModel
 from qdec.neural.grid import Lattice, WindowGrid
 from qdec.neural.network import Network
-from qdec.neural.quantised import ACTIVATION_STEPS, quantisable
+from qdec.neural.quantised import ACTIVATION_STEPS, SMALLEST, quantisable
 from qdec.windows.cut import cut, merge_parallel
 from qdec_tools.model_export import Wish
 from qdec_tools.training.sampler import Sampler
@@ -102,7 +101,11 @@ def draw(arch: Architecture, windows: int, *, check: bool) -> tuple[Examples, ..
 def calibrate(
     network: Network, examples: tuple[Examples, ...], advance: Advance = lambda: None
 ) -> dict[str, float]:
-    """Scales of all layers that can be quantised, and are ever given anything but zeros."""
+    """Scales of all layers that can be quantised, and are ever given anything but zeros.
+
+    Raises:
+        EngineError: the engine cannot run the network.
+    """
     layers = quantisable(network.arch)
     peaks = np.zeros(len(layers))
     for some in examples:
@@ -111,8 +114,8 @@ def calibrate(
             by_layer = np.moveaxis(inputs, 1, 0).reshape(len(layers), -1)
             np.maximum(peaks, by_layer.max(axis=1), out=peaks)
         advance()
-    found = zip(layers, peaks.tolist(), strict=True)
-    return {layer: peak / ACTIVATION_STEPS for layer, peak in found if peak > 0}
+    found = zip(layers, (peaks / ACTIVATION_STEPS).tolist(), strict=True)
+    return {layer: scale for layer, scale in found if scale >= SMALLEST}
 
 
 def control(
@@ -128,24 +131,26 @@ def control(
 
     Args:
         network: the weights.
-        scales: of the layers to quantise.
+        scales: of the layers to quantise, at least one.
         examples: windows that the scales do not come from.
         tolerance: rise of the loss that is allowed, as a share of it.
         advance: called after each kind of window.
 
+    Returns:
+        The network with the scales of those layers, none if not even one layer can, and what the
+        last try cost.
+
     Raises:
-        ModelError: not even one layer can.
+        ModelError: a scale is none.
         EngineError: this processor does not have 8 bits.
     """
-    floating = _losses(replace(network, scales={}), examples, advance)
+    floating = losses(FoldedModel(replace(network, scales={})), examples, advance)
 
     def priced(some: Mapping[str, float]) -> tuple[Network, Price]:
         one = replace(network, scales=dict(some))
-        return one, Price(floating, _losses(one, examples, advance))
+        return one, Price(floating, losses(FoldedModel(one, "int8"), examples, advance))
 
     left = dict(scales)
-    if not left:
-        raise ModelError("no layer is ever given anything but zeros: there is nothing to quantise")
     found = priced(left)
     if found[1].rise > tolerance:
         alone = {layer: priced({layer: scale})[1].rise for layer, scale in left.items()}
@@ -154,28 +159,19 @@ def control(
             found = priced(left)
             if found[1].rise <= tolerance:
                 break
-    if found[1].rise > tolerance:
-        raise ModelError(
-            f"8 bits cost too much: even with one layer of {len(scales)} the loss rises by "
-            f"{found[1].rise:.2%}, and {tolerance:.2%} are allowed"
-        )
-    return found
+    afforded, price = found
+    return (afforded if price.rise <= tolerance else replace(network, scales={})), price
 
 
-def _examples(arch: Architecture, wish: Wish, windows: int, rng: np.random.Generator) -> Examples:
-    code, window = wish.window()
-    problem = cut(code.spacetime, window)
-    grid = Lattice(code, arch.classes).grid(window, problem, merge_parallel(problem))
-    events, labels = Sampler(problem, grid, arch.channels).sample(windows, rng)
-    return Examples(wish, grid, events, labels.reshape(windows, -1)[:, grid.places] > 0)
-
-
-def _losses(
-    network: Network, examples: tuple[Examples, ...], advance: Advance
+def losses(
+    model: FoldedModel, examples: tuple[Examples, ...], advance: Advance = lambda: None
 ) -> tuple[float, ...]:
-    model = FoldedModel(network)
-    if network.scales:
-        model = replace(model, precision="int8")
+    """Nats per window of each kind.
+
+    Raises:
+        ModelError: the model has no scales, and is to run in 8 bits.
+        EngineError: the engine cannot run it on this machine.
+    """
     found = []
     for some in examples:
         total = 0.0
@@ -185,6 +181,14 @@ def _losses(
         found.append(total / len(some.events))
         advance()
     return tuple(found)
+
+
+def _examples(arch: Architecture, wish: Wish, windows: int, rng: np.random.Generator) -> Examples:
+    code, window = wish.window()
+    problem = cut(code.spacetime, window)
+    grid = Lattice(code, arch.classes).grid(window, problem, merge_parallel(problem))
+    events, labels = Sampler(problem, grid, arch.channels).sample(windows, rng)
+    return Examples(wish, grid, events, labels.reshape(windows, -1)[:, grid.places] > 0)
 
 
 def _inner(network: Network, grid: WindowGrid) -> bytes:

@@ -25,7 +25,7 @@ SCALE = "scale."
 ACTIVATION_STEPS = 255
 WEIGHT_STEPS = 127
 # What a network that learned anything is far from; scales beyond are damage.
-_SMALLEST, _LARGEST = 1e-6, 1e6
+SMALLEST, LARGEST = 1e-6, 1e6
 # A channel whose weights are all smaller is nothing.
 _NOTHING = np.float32(1e-30)
 
@@ -47,10 +47,10 @@ def check_scales(arch: Architecture, scales: Mapping[str, float]) -> None:
     for layer, scale in scales.items():
         if layer not in layers:
             raise ModelError(f"the model has a scale of '{layer[:60]}', which is not quantised")
-        if not _SMALLEST <= scale <= _LARGEST:  # NaN is neither
+        if not SMALLEST <= scale <= LARGEST:  # NaN is neither
             raise ModelError(
-                f"the model's scale of '{layer}' is {scale:g}: it must be from {_SMALLEST:g} to "
-                f"{_LARGEST:g}; measure it again with `qdec model quantise`"
+                f"the model's scale of '{layer}' is {scale:g}: it must be from {SMALLEST:g} to "
+                f"{LARGEST:g}; measure it again with `qdec model quantise`"
             )
 
 
