@@ -61,8 +61,9 @@ def scales_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         ModelError: one is not a single float32.
     """
     found = {}
-    for name, value in tensors.items():
+    for name in sorted(tensors):  # files have no order
         if name.startswith(SCALE):
+            value = tensors[name]
             if value.dtype != np.float32 or value.shape != (1,):
                 raise ModelError(
                     f"the tensor {name[:60]} is {value.dtype} {value.shape}, not float32 (1,)"
