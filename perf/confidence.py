@@ -40,7 +40,7 @@ PLAN: list[tuple[int, float, Geometry]] = [
     (5, 0.006, Geometry(10, 5)),
     (7, 0.006, Geometry(14, 7)),
 ]
-STRONG = Tier.CORRELATED  # who is asked where the others are not sure
+STRONG = Tier.SPEED  # who is asked where the others are not sure
 BINS = 15
 BATCH = 2000
 FRACTIONS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
@@ -161,7 +161,7 @@ def draw_curves(rows: list[dict[str, Any]]) -> Figure:
     axes.set(
         xlim=(0, 1),
         ylim=(0, 1.05),
-        xlabel="fraction of windows that correlated matching answers, the least sure first",
+        xlabel=f"fraction of windows that {STRONG.label} answers, the least sure first",
         ylabel="logical error rate relative to none",
     )
     axes.grid(alpha=0.3)
@@ -173,7 +173,7 @@ def draw_curves(rows: list[dict[str, Any]]) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shots", type=int, default=100_000, help="windows per experiment")
-    parser.add_argument("--tiers", default="matching,correlated,accuracy")
+    parser.add_argument("--tiers", default="matching,guarded,speed")
     parser.add_argument("--save", action="store_true", help="keep results/confidence.*")
     o = parser.parse_args()
     tiers = [Tier.from_label(word) for word in o.tiers.split(",")]

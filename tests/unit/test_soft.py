@@ -14,6 +14,7 @@ from qdec.errors import CodeError, GeometryError
 from qdec.match import SOFT, Tier, compile_window
 from qdec.match.matching import MatchingWindow
 from qdec.match.offline import OfflineDecoder
+from qdec.match.review import Gaps
 from qdec.match.soft import SoftWindow
 from qdec.match.soft_gap import SoftGap
 from qdec.match.sparse import SparseMatcher
@@ -70,7 +71,7 @@ def window_of(code: Code, window: Window) -> tuple[Problem, WindowGrid]:
 def test_a_network_that_changes_nothing_is_plain_matching(
     basis: str, geometry: Geometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdec.match.soft._UNSURE", 0.0)  # nothing is reviewed
+    monkeypatch.setattr("qdec.match.review.JointReview.below", 0.0)
     code = Code.from_circuit(memory(3, 15, 0.01, basis))
     records, _ = records_of(code, 2000, 1)
     model = FoldedModel(network(0.0), precision="fp32")
@@ -174,23 +175,30 @@ def test_windows_with_a_small_gap_are_reviewed() -> None:
     assert meter is not None
     seen = []
 
-    def review(odds: Floats, syndromes: Bytes) -> tuple[Bytes, NDArray[np.float64]]:
-        seen.append(meter.measure(odds, syndromes))
-        return np.full((len(syndromes), 1), 0x80, dtype=np.uint8), np.full(len(syndromes), 77.0)
+    class Looks:
+        below = 5.0
+
+        def __call__(
+            self, odds: Floats, syndromes: Bytes, bits: Bytes, gap: Gaps
+        ) -> tuple[Bytes, Gaps]:
+            seen.append((meter.measure(odds, syndromes), gap, bits))
+            return np.full_like(bits, 0x80), np.full(len(syndromes), 77.0)
 
     alone, reviewed = (
         SoftWindow(
-            Tier.ACCURACY, Says(change), grid, matcher, matching, gap=lambda: meter, reviewer=one
+            Tier.ACCURACY, Says(change), grid, matcher, matching, gap=lambda: meter, review=one
         )
-        for one in (None, review)
+        for one in (None, Looks())
     )
     records, _ = records_of(code, 8000, 8)
     syndromes = records.reshape(8000, -1)
     own, gap = alone.decode_signalled(syndromes)
     found, new_gap = reviewed.decode_signalled(syndromes)
-    unsure = gap < 8.0
+    unsure = gap < 5.0
     assert 0 < np.count_nonzero(unsure) < 8000
-    np.testing.assert_array_equal(seen[0], gap[unsure])
+    for one in seen[0][:2]:
+        np.testing.assert_array_equal(one, gap[unsure])
+    np.testing.assert_array_equal(seen[0][2], own.bits[unsure])
     np.testing.assert_array_equal(found.bits[~unsure], own.bits[~unsure])
     np.testing.assert_array_equal(new_gap[~unsure], gap[~unsure])
     assert (found.bits[unsure] == 0x80).all()

@@ -6,8 +6,9 @@ of the syndrome under them. Whatever the network says, the answer explains the s
 
 The network's answer is the likeliest set of edges, each by itself. Where it hardly weighs less than
 the best answer with another frame (the complementary gap), that is not good enough: the window is
-looked at again, for what is likelier as faults (`qdec.match.joint`). Such windows are few, so that
-may take its time. Nearly all of what soft tiers gain over correlated matching comes from there.
+looked at again, for what is likelier as faults (`qdec.match.review`). Such windows are few, so that
+may take its time. Last, no set of faults is lost that the guarded tier corrects, whatever the
+network and the review say (`GuardedWindow.overrule`).
 """
 
 from __future__ import annotations
@@ -17,35 +18,29 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qdec.bits import Bytes, unpack
 from qdec.codes import Code
+from qdec.errors import GeometryError
 from qdec.match.confidence import EVENTS, SOFT_GAP, SignalKind, minus_events
 from qdec.match.edge_odds import EdgeOdds, Floats
+from qdec.match.guarded import GuardedWindow, guarded_window
 from qdec.match.joint import JointDecoder
 from qdec.match.matching import MatchingWindow
+from qdec.match.review import Gaps, JointReview, Review, SecondOpinion
 from qdec.match.soft_gap import SoftGap
 from qdec.match.sparse import SparseMatcher
 from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.folded_model import FoldedModel
 from qdec.neural.grid import EdgeClasses, Lattice, WindowGrid
-from qdec.windows.cut import Edges, Erasure, Problem, cut, cut_closed, merge_parallel
+from qdec.windows.cut import Erasure, Problem, cut, cut_closed, merge_parallel
 from qdec.windows.geometry import Window
 
 log = logging.getLogger("qdec.match")
 
-Gaps = NDArray[np.float64]
-# Log-odds ``(B, E)`` and syndromes → answer bits, and the gap between the classes, in nats.
-Reviewer = Callable[[Floats, Bytes], tuple[Bytes, Gaps]]
-
 # Windows that go through the network at once: beyond, its planes leave the caches.
 _AT_ONCE = 64
-# Gap, in nats, below which a window is looked at again. With the shipped `accuracy` network that is
-# 7 % of the windows of d = 5 at p = .006 and 1 % at p = .003; with 5 nats it would be half as many,
-# and 3 % more failures.
-_UNSURE = 8.0
 
 
 class SoftWindow:
@@ -59,7 +54,8 @@ class SoftWindow:
         matcher: SparseMatcher,
         fallback: CompiledWindow,
         gap: Callable[[], SoftGap | None] = lambda: None,
-        reviewer: Reviewer | None = None,
+        review: Review | None = None,
+        guard: GuardedWindow | None = None,
     ) -> None:
         """Join the parts, all of the same window.
 
@@ -70,7 +66,8 @@ class SoftWindow:
             matcher: of the window's edges, in the grid's order.
             fallback: answers where the network's output is not finite.
             gap: makes what measures how sure an answer is, once somebody asks.
-            reviewer: looks again at the windows with a small gap, if anything is to.
+            review: looks again at the windows with a small gap, if anything is to.
+            guard: overrules answers where few faults explain a window, if anything is to.
         """
         self._tier = tier
         self._network = network
@@ -83,7 +80,8 @@ class SoftWindow:
         self._shape = grid.shape
         self._sick = False
         self._make_gap = gap
-        self._reviewer = reviewer
+        self._review = review
+        self._guard = guard
         self.notes = fallback.notes
 
     @cached_property
@@ -115,7 +113,7 @@ class SoftWindow:
             return self._fallback.decode(syndromes)
         odds = self._all_odds(syndromes)
         gap = None
-        if self._reviewer is not None and self._gap is not None:
+        if self._review is not None and self._gap is not None:
             gap = self._gap.measure(odds, syndromes)
         return self._answer(odds, syndromes, gap)
 
@@ -127,9 +125,15 @@ class SoftWindow:
         """Match; what is unsure is reviewed, and its gap is then the review's."""
         found = self._matcher.decode(odds, syndromes)
         bits, sick = found.bits, found.sick
-        if self._reviewer is not None and gap is not None:
-            unsure = np.flatnonzero((gap < _UNSURE) & found.feasible)
-            bits[unsure], gap[unsure] = self._reviewer(odds[unsure], syndromes[unsure])
+        if self._review is not None and gap is not None:
+            unsure = np.flatnonzero((gap < self._review.below) & found.feasible)
+            bits[unsure], gap[unsure] = self._review(
+                odds[unsure], syndromes[unsure], bits[unsure], gap[unsure]
+            )
+        if self._guard is not None:
+            overruled = self._guard.overrule(bits, syndromes)
+            if gap is not None:
+                gap[overruled] = 0.0  # the likelier answer was another one
         if not sick.any():
             return Answers(bits, found.feasible)
         if not self._sick:
@@ -176,6 +180,13 @@ def soft_window(
     edges = merge_parallel(problem)
     grid = _lattice(code, model.network.arch.classes).grid(window, problem, edges)
     closed = cut_closed(code.spacetime, window)
+    joint = JointDecoder.of(problem, closed, edges)
+    guard = _guard(problem, code.distance)
+    review: Review | None = None
+    if joint is not None:
+        review = JointReview(joint)
+    elif guard is not None:
+        review = SecondOpinion(guard)
     return SoftWindow(
         tier,
         model.compile(grid),
@@ -183,21 +194,16 @@ def soft_window(
         SparseMatcher.from_problem(problem),
         matching,
         gap=lambda: SoftGap.of(closed, edges),
-        reviewer=_reviewer(problem, closed, edges),
+        review=review,
+        guard=guard,
     )
 
 
-def _reviewer(problem: Problem, closed: Problem, edges: Edges) -> Reviewer | None:
-    """X and Z jointly; None where a window has not one observable with two classes."""
-    joint = JointDecoder.of(problem, closed, edges)
-    if joint is None:
+def _guard(problem: Problem, distance: int | None) -> GuardedWindow | None:
+    try:
+        return guarded_window(problem, distance)
+    except GeometryError:  # mechanisms that are more likely than not
         return None
-
-    def review(odds: Floats, syndromes: Bytes) -> tuple[Bytes, Gaps]:
-        answers = joint.decode(odds, syndromes)
-        return answers.bits, answers.gap
-
-    return review
 
 
 @lru_cache(maxsize=16)

@@ -26,6 +26,6 @@ In a long window the same holds from cluster to cluster, which is where more tha
 leave (d - 1) / 2 in one place uncorrected.
 """
 
-from qdec.match.guarded.window import GuardedWindow, SafeWindow, guarded_window
+from qdec.match.guarded.window import GuardedWindow, guarded_window
 
-__all__ = ["GuardedWindow", "SafeWindow", "guarded_window"]
+__all__ = ["GuardedWindow", "guarded_window"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from qdec.bits import Bytes, unpack
@@ -11,7 +9,7 @@ from qdec.match.correlated import CorrelatedWindow, correlated_window
 from qdec.match.guarded.kernels import few_faults, settle
 from qdec.match.guarded.tables import Ints, edge_keys, tabulate
 from qdec.match.matching import MatchingWindow
-from qdec.match.tier import Answers, CompiledWindow
+from qdec.match.tier import Answers
 from qdec.windows.cut import Problem
 
 # The search for few faults looks for no more than this, and tries no more before it gives up: all
@@ -53,7 +51,32 @@ class GuardedWindow:
             bits[row] = self._settle(syndromes[row])
         return Answers(bits, plain.feasible)
 
-    def few_faults(self, syndrome: Bytes) -> Bytes | None:
+    def overrule(self, bits: Bytes, syndromes: Bytes) -> Ints:
+        """Correct another decoder's answers where few faults say otherwise.
+
+        Where an answer is not the guarded one, and at most (d - 1) / 2 faults explain the window,
+        they are the answer. So no set of faults is lost that the guarded tier corrects (see the
+        package's docstring; windows of more events than so many faults can make are left alone),
+        and the other decoder keeps what it does better everywhere else.
+
+        Args:
+            bits: ``(B, answer_bytes)`` uint8 answers, changed in place.
+            syndromes: ``(B, num_nodes/8)`` uint8.
+
+        Returns:
+            Rows that were changed.
+        """
+        changed = []
+        if self._few:
+            differ = np.flatnonzero((bits != self.decode(syndromes).bits).any(axis=1))
+            for row in differ.tolist():
+                found = self._few_faults(syndromes[row])
+                if found is not None and (bits[row] != found).any():
+                    bits[row] = found
+                    changed.append(row)
+        return np.array(changed, dtype=np.int64)
+
+    def _few_faults(self, syndrome: Bytes) -> Bytes | None:
         """``(answer_bytes,)`` uint8 where (d - 1) / 2 faults explain a window, else None."""
         events = np.flatnonzero(unpack(syndrome, self._nodes))
         bits = np.zeros(self._tables.edge_bits.shape[1], dtype=np.uint8)
@@ -81,33 +104,6 @@ class GuardedWindow:
         )
         keys = edge_keys(pairs[:, 0], pairs[:, 1], self._nodes)
         return np.searchsorted(self._tables.edge_key, keys)
-
-
-class SafeWindow:
-    """Any tier's window, overruled where few faults say otherwise.
-
-    Where its answer is not the guarded one, and at most (d - 1) / 2 faults explain the window, they
-    are the answer. So no set of faults is lost that the guarded tier corrects (see the package's
-    docstring; windows of more events than so many faults can make are left alone), and the tier
-    keeps what it does better everywhere else.
-    """
-
-    def __init__(self, inner: CompiledWindow, guard: GuardedWindow) -> None:
-        """Let `guard`, of the same window, watch over `inner`."""
-        self._inner, self._guard = inner, guard
-        self.notes = tuple(dict.fromkeys((*inner.notes, *guard.notes)))
-
-    def decode(self, syndromes: Bytes) -> Answers:
-        """See `CompiledWindow.decode`."""
-        answers, guarded = self._inner.decode(syndromes), self._guard.decode(syndromes)
-        bits = answers.bits
-        for row in np.flatnonzero((bits != guarded.bits).any(axis=1)).tolist():
-            found = self._guard.few_faults(syndromes[row])
-            if found is not None:
-                if bits is answers.bits:
-                    bits = bits.copy()
-                bits[row] = found
-        return replace(answers, bits=bits)
 
 
 def guarded_window(problem: Problem, distance: int | None) -> GuardedWindow:
