@@ -2,10 +2,10 @@
 
     .venv/bin/python perf/quantised.py [--save]
 
-Times of one thread, µs per window, alternating between precisions (medians of rounds). int8 is the
-3x3x3 convolutions of the blocks in 8 bits and the rest in bf16. Then, against fp32 on the same
-windows: the change of the edges' log-odds, how many keep their sign (of those beyond half a nat),
-and the loss; and failures and time of the whole tier on the same shots.
+Times of one thread, µs per window, alternating between precisions (medians of rounds, and of the
+rounds' ratios). int8 is the 3x3x3 convolutions of the blocks in 8 bits and the rest in bf16. Then,
+against fp32 on the same windows: the change of the edges' log-odds, how many keep their sign (of
+those beyond half a nat), and the loss; and failures and time of the whole tier on the same shots.
 """
 
 from __future__ import annotations
@@ -74,8 +74,12 @@ def timed(tier: Tier, network: Network, some: Examples, rounds: int) -> list[dic
         x = np.ascontiguousarray(some.events[:batch].astype(np.float32))
         per_round = max(2, 40 // batch)
         taken = _alternating(compiled, x, rounds, per_round)
-        us = {one: round(seconds / batch * 1e6, 1) for one, seconds in taken.items()}
-        ratio = round(us[precisions()[-2]] / us["int8"], 2)
+        us = {
+            one: round(statistics.median(seconds) / batch * 1e6, 1)
+            for one, seconds in taken.items()
+        }
+        pairs = zip(taken[precisions()[-2]], taken["int8"], strict=True)
+        ratio = round(statistics.median(before / after for before, after in pairs), 2)
         rows.append(
             {
                 "model": tier.label,
@@ -160,8 +164,8 @@ def _log_odds(network: Network, some: Examples, precision: Precision) -> Any:
 
 def _alternating(
     networks: dict[Precision, CompiledNetwork], x: Floats, rounds: int, per_round: int
-) -> dict[Precision, float]:
-    """Median seconds of one call of each."""
+) -> dict[Precision, list[float]]:
+    """Seconds of one call of each, round by round."""
     taken: dict[Precision, list[float]] = {one: [] for one in networks}
     for network in networks.values():
         network(x)
@@ -171,7 +175,7 @@ def _alternating(
             for _ in range(per_round):
                 network(x)
             taken[one].append((time.perf_counter() - began) / per_round)
-    return {one: statistics.median(found) for one, found in taken.items()}
+    return taken
 
 
 if __name__ == "__main__":
