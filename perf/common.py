@@ -45,16 +45,21 @@ def machine() -> dict[str, Any]:
 def show(title: str, rows: list[dict[str, Any]], *, save: str = "", **more: Any) -> None:
     """Print a table, then everything as one JSON line; with `save`, to results/<save>.json too."""
     here = machine()
-    table = Table(title=f"{title}  ({here['machine']})", title_justify="left")
+    print_table(f"{title}  ({here['machine']})", rows)
+    everything = {"benchmark": title, **here, **more, "rows": rows}
+    if save:
+        (RESULTS / f"{save}.json").write_text(json.dumps(everything, indent=1) + "\n")
+    print(json.dumps(everything))
+
+
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows that have the same columns."""
+    table = Table(title=title, title_justify="left")
     for name in rows[0]:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     Console(width=180).print(table)
-    everything = {"benchmark": title, **here, **more, "rows": rows}
-    if save:
-        (RESULTS / f"{save}.json").write_text(json.dumps(everything, indent=1) + "\n")
-    print(json.dumps(everything))
 
 
 def _cell(value: Any) -> str:

@@ -4,64 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from helpers.folded import ARCH, Floats, forward, grid_of, random_network
 from qdec.codes import Code
 from qdec.errors import ModelError
 from qdec.neural.engine import compile_network
-from qdec.neural.folded import Architecture, static_planes
-from qdec.neural.grid import ROTATED, Lattice, WindowGrid
+from qdec.neural.folded import static_planes
 from qdec.neural.network import Network, shapes
-from qdec.windows.cut import cut, merge_parallel
 from qdec.windows.geometry import Window
 from qdec_tools.circuits import memory
-
-ARCH = Architecture(ROTATED, width=12, inner=8, blocks=2)
-Floats = NDArray[np.float32]
-
-
-def random_network(seed: int = 0, arch: Architecture = ARCH) -> Network:
-    rng = np.random.default_rng(seed)
-    return Network(
-        arch,
-        {
-            name: (0.3 * rng.standard_normal(shape)).astype(np.float32)
-            for name, shape in shapes(arch).items()
-        },
-    )
-
-
-def grid_of(code: Code, window: Window) -> WindowGrid:
-    problem = cut(code.spacetime, window)
-    return Lattice(code, ROTATED).grid(window, problem, merge_parallel(problem))
-
-
-def convolve(x: NDArray[np.float64], kernel: Floats) -> NDArray[np.float64]:
-    """Sum over taps, output position by output position."""
-    taps = kernel.shape[2]
-    reach = taps // 2
-    out = np.zeros((len(x), len(kernel), *x.shape[2:]))
-    for t, i, j in np.ndindex(*x.shape[2:]):
-        for a, b, c in np.ndindex(taps, taps, taps):
-            s, k, m = t + a - reach, i + b - reach, j + c - reach
-            if 0 <= s < x.shape[2] and 0 <= k < x.shape[3] and 0 <= m < x.shape[4]:
-                out[:, :, t, i, j] += x[:, :, s, k, m] @ kernel[:, :, a, b, c].T
-    return out
-
-
-def forward(network: Network, events: Floats, static: Floats) -> NDArray[np.float64]:
-    w = network.weights
-
-    def layer(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return convolve(x, w[f"{name}.weight"]) + w[f"{name}.bias"][:, None, None, None]
-
-    x = layer("events", events.astype(np.float64))
-    x = x + convolve(static[None].astype(np.float64), w["static.weight"])
-    for k in range(network.arch.blocks):
-        inner = layer(f"squeeze.{k}", np.maximum(x, 0))
-        inner = layer(f"look.{k}", np.maximum(inner, 0))
-        x = x + layer(f"widen.{k}", np.maximum(inner, 0))
-    return layer("head", np.maximum(x, 0))
 
 
 def test_the_onnx_model_computes_what_the_network_is() -> None:

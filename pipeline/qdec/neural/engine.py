@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.errors import EngineError
+from qdec.errors import EngineError, ModelError
 
 Floats = NDArray[np.float32]
 Engine = Literal["openvino"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 _threads = 1
@@ -64,13 +64,13 @@ def compile_network(
     Args:
         onnx_model: the serialised model; see `qdec.neural.onnx_model.parse_model` for what it may
             hold. It may come from anywhere.
-        precision: of floating-point arithmetic. (A model that quantises its tensors itself runs in
-            8 bits where it says so.)
+        precision: of floating-point arithmetic; or int8: 8 bits where the model quantises its
+            tensors itself, and the quickest floating-point arithmetic for the rest.
         threads: of the engine, the calling one included; what `use_threads` said if None.
         engine: what runs it.
 
     Raises:
-        ModelError: the bytes are no such model.
+        ModelError: the bytes are no such model, or one for int8 that quantises nothing.
         EngineError: the engine is not there, or does not have the precision on this machine.
     """
     from qdec.neural.onnx_model import parse_model
@@ -81,13 +81,17 @@ def compile_network(
     model = parse_model(onnx_model)
     if engine != "openvino":
         raise EngineError(f"unknown engine '{engine}': there is openvino")
+    if precision == "int8" and not model.quantised:
+        raise ModelError("the ONNX model cannot run in 8 bits: it quantises none of its tensors")
     from qdec.neural.openvino_engine import OpenVinoNetwork
 
     return OpenVinoNetwork(model, precision=precision, threads=threads)
 
 
 def precisions(engine: Engine = "openvino") -> tuple[Precision, ...]:
-    """What floating-point arithmetic an engine has on this machine, the most exact first.
+    """What arithmetic an engine has on this machine, the most exact first, the quickest last.
+
+    int8 is there for models that are prepared for it; see `compile_network`.
 
     Raises:
         EngineError: the engine is not there.

@@ -15,6 +15,7 @@ from qdec.neural.engine import CompiledNetwork, Precision, compile_network, prec
 from qdec.neural.folded import Architecture
 from qdec.neural.grid import EdgeClasses
 from qdec.neural.network import Network
+from qdec.neural.quantised import SCALE, scales_of
 from qdec.neural.store import StoredModel, load_model
 
 FAMILY = "folded"
@@ -26,7 +27,8 @@ class FoldedModel:
 
     Attributes:
         network: the weights.
-        precision: of its arithmetic; None for the quickest that this machine has.
+        precision: of its arithmetic; None for the quickest that this machine has and the network
+            is prepared for.
         threads: of the engine; None: as `qdec.neural.engine.use_threads` has it.
     """
 
@@ -38,10 +40,19 @@ class FoldedModel:
         """Compile for a window's grid (`qdec.neural.grid.WindowGrid`).
 
         Raises:
+            ModelError: it is to run in 8 bits, and has no scales for that.
             EngineError: the engine cannot, on this machine.
         """
-        precision = self.precision or precisions()[-1]
-        return compile_network(self.network.onnx(grid), precision=precision, threads=self.threads)
+        precision = self.runs_in
+        content = self.network.onnx(grid, quantised=precision == "int8")
+        return compile_network(content, precision=precision, threads=self.threads)
+
+    @property
+    def runs_in(self) -> Precision:
+        """The precision that it is compiled for."""
+        if self.precision is not None:
+            return self.precision
+        return [one for one in precisions() if one != "int8" or self.network.scales][-1]
 
 
 def as_metadata(arch: Architecture) -> dict[str, str]:
@@ -59,7 +70,7 @@ def from_stored(stored: StoredModel) -> Network:
     """The network of a model's file.
 
     Raises:
-        ModelError: it is of another family, or its architecture or weights are not sound.
+        ModelError: it is of another family, or its architecture, weights or scales are not sound.
     """
     info = stored.info
     if info.family != FAMILY:
@@ -68,9 +79,9 @@ def from_stored(stored: StoredModel) -> Network:
     tensors = {
         name: np.asarray(value, dtype=np.float32)
         for name, value in stored.file.tensors.items()
-        if value.dtype in (np.float16, np.float32)
+        if value.dtype in (np.float16, np.float32) and not name.startswith(SCALE)
     }
-    return Network(arch, tensors)
+    return Network(arch, tensors, scales_of(stored.file.tensors))
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from qdec.errors import ModelError
 from qdec.neural.folded import Architecture, static_planes
 from qdec.neural.grid import WindowGrid
+from qdec.neural.quantised import check_scales, quantise_kernel
 
 Floats = NDArray[np.float32]
 _OPSET = 17
@@ -23,16 +25,19 @@ class Network:
     Attributes:
         arch: the architecture.
         weights: float32 tensors by the names of `shapes`.
+        scales: of what layers are given that can run in 8 bits; see `qdec.neural.quantised`.
     """
 
     arch: Architecture
     weights: dict[str, Floats]
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check.
 
         Raises:
-            ModelError: a tensor is missing, left over, of another shape, or not finite.
+            ModelError: a tensor is missing, left over, of another shape, or not finite, or a scale
+                is none.
         """
         wanted = shapes(self.arch)
         if missing := sorted(wanted.keys() - self.weights.keys()):
@@ -47,6 +52,7 @@ class Network:
                 )
             if not np.isfinite(tensor).all():
                 raise ModelError(f"the weights {name} are not all finite")
+        check_scales(self.arch, self.scales)
 
     def context(self, grid: WindowGrid) -> Floats:
         """``(1, width, T, H, W)``: what the first layer makes of a window's static planes.
@@ -64,21 +70,56 @@ class Network:
         out += self.weights["events.bias"][:, None]
         return out.reshape(1, self.arch.width, rounds, height, width)
 
-    def onnx(self, grid: WindowGrid) -> bytes:
+    def onnx(self, grid: WindowGrid, *, quantised: bool = False) -> bytes:
         """The ONNX model for a window.
 
         It takes ``events`` float32 ``(B, 4, T, H, W)`` of 0 and 1 and gives ``change`` float32
         ``(B, channels, T, H, W)``, to be added to the prior log-odds; B is open.
+
+        Args:
+            grid: of the window.
+            quantised: have the layers that have scales run in 8 bits.
+
+        Raises:
+            ModelError: it is to be quantised, and no layer has a scale.
         """
         from onnx import TensorProto, helper, numpy_helper
 
+        if quantised and not self.scales:
+            raise ModelError(
+                "the network cannot run in 8 bits: its file has no scales; `qdec model quantise` "
+                "measures them"
+            )
         nodes: list[Any] = []
-        constants = {"context": self.context(grid)}
+        constants: dict[str, NDArray[Any]] = {"context": self.context(grid)}
+
+        def rounded(source: str, layer: str) -> str:
+            """What a layer is given, and its kernel, in 8 bits and back."""
+            weight = f"{layer}.weight"
+            constants[f"{weight}.int8"], constants[f"{weight}.scale"] = quantise_kernel(
+                self.weights[weight]
+            )
+            constants[f"{layer}.scale"] = np.array(self.scales[layer], dtype=np.float32)
+            constants[f"{layer}.zero"] = np.array(0, dtype=np.uint8)
+            by = [f"{layer}.scale", f"{layer}.zero"]
+            kernel = [f"{weight}.int8", f"{weight}.scale"]
+            nodes.extend(
+                (
+                    helper.make_node("DequantizeLinear", kernel, [weight], axis=0),
+                    helper.make_node("QuantizeLinear", [source, *by], [f"{source}.uint8"]),
+                    helper.make_node("DequantizeLinear", [f"{source}.uint8", *by], [f"{source}.8"]),
+                )
+            )
+            return f"{source}.8"
 
         def conv(source: str, layer: str, output: str = "", *, bias: bool = True) -> str:
             parts = [f"{layer}.weight", *([f"{layer}.bias"] if bias else [])]
-            constants.update({part: self.weights[part] for part in parts})
             size = list(self.weights[parts[0]].shape[2:])
+            if quantised and layer in self.scales:
+                source = rounded(source, layer)
+                constants.update({part: self.weights[part] for part in parts[1:]})
+            else:
+                constants.update({part: self.weights[part] for part in parts})
             pads = [n // 2 for n in size] * 2
             output = output or layer
             nodes.append(

@@ -45,11 +45,13 @@ class Model:
         inputs: ``(C_i, T, H, W)`` of each input; None for dimensions left open. The batch always
             is.
         channels: channels of the output.
+        quantised: some of its tensors are rounded to 8 bits.
     """
 
     content: bytes
     inputs: tuple[tuple[int, int | None, int | None, int | None], ...]
     channels: int
+    quantised: bool
 
 
 def parse_model(content: bytes) -> Model:
@@ -86,7 +88,9 @@ def parse_model(content: bytes) -> Model:
     inputs = tuple(_input_shape(value) for value in values)
     if len(graph.output) != 1:
         raise ModelError(f"the ONNX model has {len(graph.output)} outputs; it must have one")
-    return Model(content, inputs, _infer_channels(proto, [value.name for value in values]))
+    channels = _infer_channels(proto, [value.name for value in values])
+    quantised = any(node.op_type == "QuantizeLinear" for node in graph.node)
+    return Model(content, inputs, channels, quantised)
 
 
 def _check_operators(proto: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from qdec.neural.engine import Floats, Precision
 
 _HINT = {"fp32": "f32", "bf16": "bf16"}
+# Linux's names of instructions that sum products of 8 bits in 32. On other x86 processors OpenVINO
+# sums pairs of them in 16, which overflow silently.
+_DOT_PRODUCTS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 @cache
@@ -28,9 +32,23 @@ def _core() -> Any:
 
 @cache
 def supported_precisions() -> tuple[Precision, ...]:
-    """fp32 always; bf16 where the CPU has instructions for it."""
-    has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ("fp32", "bf16") if has_bf16 else ("fp32",)
+    """fp32 always; bf16 and int8 where the CPU has instructions for them."""
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found: list[Precision] = ["fp32"]
+    if "BF16" in capabilities:
+        found.append("bf16")
+    if "INT8" in capabilities and _DOT_PRODUCTS & _cpu_flags():
+        found.append("int8")
+    return tuple(found)
+
+
+def _cpu_flags() -> frozenset[str]:
+    """What Linux calls the CPU's instructions; none elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(next((line for line in text.splitlines() if line[:5] == "flags"), "").split())
 
 
 class OpenVinoNetwork:
@@ -49,6 +67,8 @@ class OpenVinoNetwork:
                 f"precision '{precision}' is not to be had on this CPU: it has "
                 f"{', '.join(supported_precisions())}"
             )
+        floating = [one for one in supported_precisions() if one in _HINT]
+        hint = _HINT[floating[-1] if precision == "int8" else precision]
         self._inputs = model.inputs
         self._channels = model.channels
         options = {
@@ -56,7 +76,7 @@ class OpenVinoNetwork:
             # Pinned threads of two networks would share one core and leave another idle.
             "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINT[precision],
+            "INFERENCE_PRECISION_HINT": hint,
         }
         try:
             read = _core().read_model(BytesIO(model.content))
@@ -68,6 +88,20 @@ class OpenVinoNetwork:
     def channels(self) -> tuple[tuple[int, ...], int]:
         """Channels of each input, and of the output."""
         return tuple(shape[0] for shape in self._inputs), self._channels
+
+    @property
+    def convolutions(self) -> tuple[tuple[str, str], ...]:
+        """What OpenVINO made of each convolution: (kernel, type that it is given).
+
+        Such as ``("brgconv_avx512_I8", "u8")``; there to be measured and tested, not relied on.
+        """
+        graph = self._request.get_compiled_model().get_runtime_model()
+        known = [operation.get_rt_info() for operation in graph.get_ordered_ops()]
+        return tuple(
+            (one["primitiveType"].value, one["runtimePrecision"].value)
+            for one in known
+            if one["layerType"].value == "Convolution"
+        )
 
     def __call__(self, *inputs: Floats) -> Floats:
         """See `CompiledNetwork.__call__`."""

@@ -6,7 +6,8 @@ Each is one safetensors file, ``NAME.safetensors``, whose metadata (text by key)
 - ``sha256``: of its tensors (`tensors_sha256`), checked whenever it is loaded;
 - ``architecture``: its sizes, as JSON;
 - and, of models trained here, ``noise``, ``distances``, ``rounds``, ``shots_seen``, ``seed`` and
-  ``ler`` (a table, as JSON).
+  ``ler`` (a table, as JSON);
+- of models that can run in 8 bits, ``int8``: which layers, and what that costs in likelihood.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SHIPPED = Path(__file__).parent / "models"
 SUFFIX = ".safetensors"
 ISING = "ising"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_TOLD = ("noise", "distances", "rounds", "shots_seen", "seed", "model_version")
+_TOLD = ("noise", "distances", "rounds", "shots_seen", "seed", "model_version", "int8")
 
 
 @dataclass(frozen=True, slots=True)
