@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pymatching
 import pytest
+import stim
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes, unpack
@@ -12,9 +15,10 @@ from qdec.codes import Code
 from qdec.codes.parts import split
 from qdec.errors import CodeError, GeometryError
 from qdec.match import SOFT, Tier, compile_window
+from qdec.match.joint import JointAnswers, JointDecoder
 from qdec.match.matching import MatchingWindow
 from qdec.match.offline import OfflineDecoder
-from qdec.match.review import Gaps
+from qdec.match.review import Gaps, JointReview
 from qdec.match.soft import SoftWindow
 from qdec.match.soft_gap import SoftGap
 from qdec.match.sparse import SparseMatcher
@@ -147,12 +151,13 @@ def test_nonsense_costs_accuracy_and_no_more(scale: float) -> None:
         assert found.weight[b] == pytest.approx(weight, abs=1e-2)
 
 
-def test_what_is_not_a_number_is_matched_and_marked() -> None:
+@pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 1e38, -1e5])
+def test_what_no_network_would_say_is_matched_and_marked(wild: float) -> None:
     code = Code.from_circuit(memory(3, 5, 0.02))
     window = Window(0, 6, 6, 6)
     problem, grid = window_of(code, window)
     change = np.zeros((1, ROTATED.channels, *grid.shape), dtype=np.float32)
-    change.reshape(-1)[grid.places[3]] = np.nan
+    change.reshape(-1)[grid.places[3]] = wild
     matching = MatchingWindow(problem)
     soft = SoftWindow(Tier.SPEED, Says(change), grid, SparseMatcher.from_problem(problem), matching)
     records, _ = records_of(code, 30, 4)
@@ -247,3 +252,30 @@ def test_a_part_of_a_code_is_refused() -> None:
             part=part,
             model=FoldedModel(network(0.1)),
         )
+
+
+@pytest.mark.parametrize("tier", SOFT)
+def test_mechanisms_more_likely_than_not_are_refused(tier: Tier) -> None:
+    code = Code.from_circuit(memory(3, 3, 0.01))
+    sure = stim.DetectorErrorModel(str(code.dem.flattened()) + "\nerror(0.7) D0 D1")
+    code = Code.parse("dem", str(sure))
+    with pytest.raises(GeometryError, match=r"1/2|more likely"):
+        compile_window(code, tier, WHOLE, Window(0, 4, 4, 4))
+
+
+def test_what_the_review_does_not_find_stays_as_it_is() -> None:
+    class Nothing:
+        def decode(self, log_odds: Floats, syndromes: Bytes) -> JointAnswers:
+            shots = len(syndromes)
+            weight = np.full(shots, np.inf)
+            weight[1] = 3.0
+            return JointAnswers(np.full((shots, 1), 7, dtype=np.uint8), np.full(shots, 2.0), weight)
+
+    bits, gap = np.ones((130, 1), dtype=np.uint8), np.full(130, 0.5)
+    review = JointReview(cast(JointDecoder, Nothing()))
+    odds, syndromes = np.zeros((130, 4), dtype=np.float32), np.zeros((130, 1), dtype=np.uint8)
+    found, gaps = review(odds, syndromes, bits, gap)
+    reviewed = np.flatnonzero(found[:, 0] == 7)
+    assert reviewed.tolist() == [1, 65, 129]  # in lots of 64
+    assert np.flatnonzero(gaps == 2.0).tolist() == [1, 65, 129]
+    assert (bits == 1).all()

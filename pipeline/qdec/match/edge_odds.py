@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from qdec.neural.grid import WindowGrid
 
 Floats = NDArray[np.float32]
+# Log-odds that no network has a reason for.
+_WILD = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class EdgeOdds:
             change: ``(B, channels, T, H, W)`` float32: what the network adds to the priors.
 
         Returns:
-            ``(B, E)`` float32, NaN where the network's output is not finite.
+            ``(B, E)`` float32; NaN for windows in which the network's output is not finite, or
+            beyond anything that it could have learned.
         """
         grid = self.grid
         odds = change.reshape(len(change), -1)[:, grid.places] + grid.prior.astype(np.float32)
@@ -38,6 +41,9 @@ class EdgeOdds:
         for edge in np.flatnonzero(counts > 1).tolist():
             several = odds[:, grid.edge_places[grid.edge_ptr[edge] : grid.edge_ptr[edge + 1]]]
             out[:, edge] = odd_number(several.astype(np.float64))
+        flat = change.reshape(len(change), -1)
+        sound = (flat.max(axis=1) < _WILD) & (flat.min(axis=1) > -_WILD)  # False for NaN
+        out[~sound] = np.nan
         return out
 
 

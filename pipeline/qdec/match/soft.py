@@ -7,8 +7,8 @@ of the syndrome under them. Whatever the network says, the answer explains the s
 The network's answer is the likeliest set of edges, each by itself. Where it hardly weighs less than
 the best answer with another frame (the complementary gap), that is not good enough: the window is
 looked at again, for what is likelier as faults (`qdec.match.review`). Such windows are few, so that
-may take its time. Last, no set of faults is lost that the guarded tier corrects, whatever the
-network and the review say (`GuardedWindow.overrule`).
+may take its time. Last, a window that at most (d - 1) / 2 faults explain gets their answer,
+whatever the network and the review say (`GuardedWindow.overrule`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 
 from qdec.bits import Bytes, unpack
 from qdec.codes import Code
-from qdec.errors import GeometryError
 from qdec.match.confidence import EVENTS, SOFT_GAP, SignalKind, minus_events
 from qdec.match.edge_odds import EdgeOdds, Floats
 from qdec.match.guarded import GuardedWindow, guarded_window
@@ -33,7 +32,7 @@ from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.folded_model import FoldedModel
 from qdec.neural.grid import EdgeClasses, Lattice, WindowGrid
-from qdec.windows.cut import Erasure, Problem, cut, cut_closed, merge_parallel
+from qdec.windows.cut import Erasure, cut, cut_closed, merge_parallel
 from qdec.windows.geometry import Window
 
 log = logging.getLogger("qdec.match")
@@ -126,7 +125,10 @@ class SoftWindow:
                 odds[unsure], syndromes[unsure], bits[unsure], gap[unsure]
             )
         if self._guard is not None:
-            overruled = self._guard.overrule(bits, syndromes)
+            answered = np.flatnonzero(found.feasible)
+            answers = bits[answered]
+            overruled = answered[self._guard.overrule(answers, syndromes[answered])]
+            bits[answered] = answers
             if gap is not None:
                 gap[overruled] = 0.0  # the likelier answer was another one
         if not sick.any():
@@ -165,7 +167,7 @@ def soft_window(
 
     Raises:
         CodeError: the network does not suit the code.
-        GeometryError: the window is too large for it.
+        GeometryError: the window is too large for it, or a mechanism is more likely than not.
         EngineError: the engine cannot run it.
     """
     problem = cut(code.spacetime, window, erasures)
@@ -175,13 +177,9 @@ def soft_window(
     edges = merge_parallel(problem)
     grid = _lattice(code, model.network.arch.classes).grid(window, problem, edges)
     closed = cut_closed(code.spacetime, window)
+    guard = guarded_window(problem, code.distance)
     joint = JointDecoder.of(problem, closed, edges)
-    guard = _guard(problem, code.distance)
-    review: Review | None = None
-    if joint is not None:
-        review = JointReview(joint)
-    elif guard is not None:
-        review = SecondOpinion(guard)
+    review: Review = SecondOpinion(guard) if joint is None else JointReview(joint)
     return SoftWindow(
         tier,
         model.compile(grid),
@@ -192,13 +190,6 @@ def soft_window(
         review=review,
         guard=guard,
     )
-
-
-def _guard(problem: Problem, distance: int | None) -> GuardedWindow | None:
-    try:
-        return guarded_window(problem, distance)
-    except GeometryError:  # mechanisms that are more likely than not
-        return None
 
 
 @lru_cache(maxsize=16)

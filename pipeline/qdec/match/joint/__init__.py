@@ -18,6 +18,7 @@ optimum: each turn is a descent, and it may stop in a valley. With the network's
 one the valleys differ; see perf/results/joint.json for how often the true minimum is found.
 
 It costs some tens of matchings, so it is for the windows that quicker decoders are not sure of.
+Each is bounded, and what is beyond the bounds is not found: then there may be no answer.
 """
 
 from qdec.match.joint.decoder import JointAnswers, JointDecoder

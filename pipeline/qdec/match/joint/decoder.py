@@ -18,6 +18,8 @@ from qdec.windows.cut import Edges, Problem
 Floats = NDArray[np.float64]
 # Turns after which a descent is given up; nearly all have ended by then.
 _TURNS = 4
+# Of one cluster, some 3 ms of work; what takes more is not found.
+_STATES = 16384
 # An edge that is not of the basis at hand is never used.
 _NEVER = np.float32(-np.inf)
 
@@ -30,8 +32,8 @@ class JointAnswers:
         bits: ``(B, answer_bytes)`` uint8.
         gap: ``(B,)`` float64, nats: by how much the class that lost weighs more; inf where it has
             no explanation.
-        weight: ``(B,)`` float64 of the answer's faults; inf where nothing explains the window: its
-            bits mean nothing then.
+        weight: ``(B,)`` float64 of the answer's faults; inf where nothing explains the window, or
+            nothing was found within the bounds on work: its bits mean nothing then.
     """
 
     bits: Bytes
@@ -60,7 +62,14 @@ class JointDecoder:
         none = np.zeros(0, dtype=np.int64)
         far = np.where(crosses, nodes, tables.edge_v)
         self._matcher = SparseMatcher(
-            nodes + 8, tables.edge_u, far, np.zeros(len(order) + 1, dtype=np.int64), none, 0
+            nodes + 8,
+            tables.edge_u,
+            far,
+            np.zeros(len(order) + 1, dtype=np.int64),
+            none,
+            0,
+            max_states=_STATES,
+            complete=False,
         )
         of_side = [np.zeros(nodes + 8, dtype=bool) for _ in range(2)]
         for side in range(2):

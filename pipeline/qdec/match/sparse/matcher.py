@@ -34,6 +34,8 @@ class Route(IntEnum):
     """No set of edges explains it."""
     SICK = kernels.SICK
     """Some log-odds are NaN: not decoded."""
+    UNFINISHED = kernels.SICK + 1
+    """Beyond the bounds on work, of a matcher that is not `complete`: not decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,10 @@ class SparseAnswers:
     """What was found for B windows.
 
     Attributes:
-        bits: ``(B, num_ids/8)`` uint8: XOR of the ids of the chosen edges; zero where infeasible
-            or sick.
+        bits: ``(B, num_ids/8)`` uint8: XOR of the ids of the chosen edges; zero where there is
+            no answer.
         weight: ``(B,)`` float64: sum of minus the log-odds of the chosen edges; inf where
-            infeasible, NaN where sick.
+            infeasible or unfinished, NaN where sick.
         residual: ``(B,)`` float64: how much more that is than the likelier side of every edge
             weighs: 0 where the network contradicts the syndrome nowhere, and the larger, the
             harder it was to reconcile the two. Inf and NaN as `weight`.
@@ -87,6 +89,7 @@ class SparseMatcher:
         max_events: residual events of a window, at most 4096, above which it is matched in full.
         max_settled: nodes in all its balls together, likewise.
         max_states: states of one cluster's dynamic programme, likewise.
+        complete: whether what is beyond these bounds is matched in full, or left unfinished.
 
     Raises:
         GeometryError: the edges are no graph without parallels, or their ids no bits of the answer.
@@ -105,6 +108,7 @@ class SparseMatcher:
         max_events: int = 128,
         max_settled: int = 8192,
         max_states: int = 16384,
+        complete: bool = True,
     ) -> None:
         """Check the edges, lay them out by node, and compile (from disk where that was done)."""
         _check_edges(num_nodes, u, v, id_ptr, ids, num_ids)
@@ -118,7 +122,7 @@ class SparseMatcher:
         self._id_ptr, self._ids = id_ptr, ids
         self._graph = make_graph(slots, u, v, id_ptr, ids)
         self._scratch = make_scratch(slots, len(u), max_events, max_settled, max_states)
-        self._rebuilt = RebuiltMatching(slots, u, v)
+        self._rebuilt = RebuiltMatching(slots, u, v) if complete else None
         self.decode(
             np.zeros((1, len(u)), dtype=np.float32),
             np.zeros((1, self._syndrome_bytes), dtype=np.uint8),
@@ -204,9 +208,9 @@ class SparseMatcher:
         chosen: Bytes,
     ) -> None:
         weights = -np.clip(log_odds, -kernels.CLIP, kernels.CLIP).astype(np.float64)
-        found = self._rebuilt.solve(weights, syndrome)
+        found = None if self._rebuilt is None else self._rebuilt.solve(weights, syndrome)
         if found is None:
-            out.route[b] = Route.INFEASIBLE
+            out.route[b] = Route.UNFINISHED if self._rebuilt is None else Route.INFEASIBLE
             out.weight[b] = out.residual[b] = np.inf
             out.bits[b] = chosen[b] = 0
             return
