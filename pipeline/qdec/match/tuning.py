@@ -28,8 +28,10 @@ from qdec.windows.geometry import Geometry, Window, window_at
 # Confidence below which a ladder asks its next tier: perf/confidence.py finds most of what asking
 # it always would gain there, and at low noise more.
 ESCALATE_BELOW = 0.9
-_ALONE = 200
-_BATCH = 128
+_ALONE, _TOGETHER = 200, 64
+# Windows at once: more as long as they take little of the time that is left.
+_FIRST_BATCH, _BATCH = 16, 128
+_LITTLE = 0.1
 _MOST_WINDOWS = 50_000
 # Fewer wrong windows than this say little: then errors are made likelier, and it is said.
 _TELLING = 20
@@ -44,19 +46,14 @@ Served = Callable[[Tier], Geometry]
 
 
 def candidates(tiers: Sequence[Tier] = (*CLASSICAL, *SOFT)) -> tuple[Candidate, ...]:
-    """Plain matching, every other tier, and ladders to guarded matching from plain and soft ones.
+    """Plain matching, every other tier, and plain matching that asks guarded where it is not sure.
 
-    What plain matching corrects by the code's distance, a ladder from it to guarded matching does
-    as well: so do both of them.
+    What plain matching corrects by the code's distance, that ladder does as well: so do both of
+    them. Soft tiers have looked twice where they are not sure; guarded matching knows no better.
     """
-    alone = [Candidate(Tier.MATCHING)]
-    alone += [Candidate(tier) for tier in tiers if tier is not Tier.MATCHING]
-    ladders = [
-        Candidate(tier, Switching(tiers=(Tier.GUARDED,), below=ESCALATE_BELOW))
-        for tier in (Tier.MATCHING, *SOFT)
-        if tier in tiers
-    ]
-    return (*alone, *ladders)
+    others = [Candidate(tier) for tier in tiers if tier is not Tier.MATCHING]
+    ladder = Candidate(Tier.MATCHING, Switching(tiers=(Tier.GUARDED,), below=ESCALATE_BELOW))
+    return (Candidate(Tier.MATCHING), *others, ladder)
 
 
 def steady_window(code: Code, geometry: Geometry, *, endless: bool) -> Window:
@@ -80,7 +77,6 @@ class _Runner:
     wrong: int = 0
     better: int = 0
     worse: int = 0
-    cpu_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -115,23 +111,23 @@ class _Group:
         trial = WindowTrial(self.code, self.window, heat=heat)
         for r in self.runners:
             r.wrong = r.better = r.worse = 0
-            r.cpu_s = 0.0
         look_at = time.thread_time() + look_s
         self.windows, self.heat = 0, heat
+        batch, now = _FIRST_BATCH, time.thread_time()
         while True:
-            drawn = trial.draw(_BATCH, rng)
-            self.windows += _BATCH
+            drawn = trial.draw(batch, rng)
+            self.windows += batch
             safe = None
             for r in self.runners:
-                began = time.process_time()  # of all threads that an engine may have
                 answers = r.window.decode(drawn.syndromes)
-                r.cpu_s += time.process_time() - began
                 right = trial.right(drawn, answers)
                 safe = right if safe is None else safe
                 r.wrong += int((~right).sum())
                 r.better += int((right & ~safe).sum())
                 r.worse += int((~right & safe).sum())
-            now = time.thread_time()
+            before, now = now, time.thread_time()
+            if now - before < _LITTLE * (until - now):
+                batch = min(2 * batch, _BATCH)
             if now >= look_at:
                 pace = self.wrong / (now - look_at + look_s)
                 if self.wrong + pace * max(0.0, until - now) < _TELLING:
@@ -187,11 +183,14 @@ def measure(
             groups[geometry].runners.append(runner)
     rng = np.random.default_rng(_SEED)
     alone: dict[Candidate, tuple[float, float]] = {}
+    together: dict[Candidate, float] = {}
     for group in groups.values():
         drawn = WindowTrial(code, group.window).draw(_ALONE, rng)
         each_s = _FOR_ALONE * budget_s / len(group.runners)
         for r in group.runners:
-            alone.setdefault(r.candidate, _alone(r.window, drawn.syndromes, each_s))
+            if r.candidate not in alone:  # plain matching is in every group
+                alone[r.candidate] = _alone(r.window, drawn.syndromes, each_s)
+                together[r.candidate] = _together(r.window, drawn.syndromes[:_TOGETHER])
         group.judge(rng, (1 - _FOR_ALONE) * budget_s)
     for group in groups.values():
         for r in group.runners:
@@ -201,7 +200,7 @@ def measure(
                 r.candidate,
                 alone[r.candidate][0],
                 alone[r.candidate][1],
-                r.cpu_s / group.windows * 1e6,
+                together[r.candidate],
                 group.windows,
                 group.window.commit,
                 r.wrong,
@@ -238,3 +237,10 @@ def _alone(window: CompiledWindow, syndromes: Bytes, budget_s: float) -> tuple[f
             break
     p50, p99 = np.percentile(took, [50, 99]) * 1e6
     return float(p50), float(p99)
+
+
+def _together(window: CompiledWindow, syndromes: Bytes) -> float:
+    """CPU µs per window of a batch, of all threads that an engine may have."""
+    began = time.process_time()
+    window.decode(syndromes)
+    return (time.process_time() - began) / len(syndromes) * 1e6
