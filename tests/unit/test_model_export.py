@@ -17,10 +17,10 @@ from qdec.bits import unpack
 from qdec.cli import main
 from qdec.match import Tier, compile_window
 from qdec.match.drawing import WindowSampler
+from qdec.match.edge_odds import odd_number
 from qdec.match.soft import SoftWindow
 from qdec.neural.engine import compile_network
 from qdec.neural.folded_model import FoldedModel, from_stored
-from qdec.neural.grid import Lattice
 from qdec.neural.ising.network import PUBLISHED
 from qdec.neural.store import import_model, load_model
 from qdec.windows import WHOLE
@@ -86,13 +86,20 @@ def test_it_computes_what_is_served(qdec: Run, tmp_path: Path, wish: Wish) -> No
     served = compile_window(code, Tier.SPEED, WHOLE, window, model=model)
     assert isinstance(served, SoftWindow)
     edges = merge_parallel(problem)
-    grid = Lattice(code, network.arch.classes).grid(window, problem, edges)
-    alone = np.diff(grid.edge_ptr) == 1
-    assert alone.mean() > 0.9
-    places = grid.edge_places[grid.edge_ptr[:-1][alone]]
-    found = served.log_odds(syndromes)[:, alone]
+    u, v, mine, flips = zip(*says["edges"], strict=True)
+    np.testing.assert_array_equal(u, edges.u)
+    np.testing.assert_array_equal(v, edges.v)
+    if window.length is None:
+        assert {len(one) for one in mine} > {1}  # where the window's end cuts edges off
+    own = np.stack([odd_number(odds[:, one].astype(np.float64)) for one in mine], axis=1)
+    found = served.log_odds(syndromes)
     assert found.std() > 1
-    np.testing.assert_allclose(odds[:, places], found, atol=1e-3)
+    np.testing.assert_allclose(own, found, atol=1e-3)
+    observables = [
+        problem.ids[problem.id_ptr[k] : problem.id_ptr[k + 1]].tolist() for k in edges.component
+    ]
+    assert [0 in one for one in observables] == [one == [0] for one in flips]
+    assert sum(map(len, flips)) > 0
 
 
 def test_what_it_is_stands_in_it(qdec: Run, tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ there are, and how likely each is), and in its metadata what a program needs to 
 - ``events``: for each bit of the window's round records, in their order (`qdec layout` prints which
   detector that is), its index in one window's flattened ``events`` input; -1 for bits that are no
   detectors;
-- ``places``, ``prior``: the edges' indices in one window's flattened ``change`` output, and the
-  prior log-odds that the output is to be added to;
+- ``places``, ``prior``: indices in one window's flattened ``change`` output, and the prior log-odds
+  that the output is to be added to there;
+- ``edges``: for each edge of the window ``[u, v, [k, ...], [observable, ...]]``: the bits of the
+  round records that it flips (v = -1: it leads to the boundary), which of ``places`` are its own,
+  and the observables that committing it flips. An edge of several places, where the window's end
+  cuts edges off that then lead to the same boundary, is there if an odd number of them is;
 - ``model``, ``sha256``, ``distance``, ``rounds``, ``basis``, ``noise``, ``whole``: what it is.
 """
 
@@ -21,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from qdec.codes import Code
+from qdec.codes.rows import gather_rows
 from qdec.errors import DataError, ModelError
 from qdec.match.tuning import steady_window
 from qdec.neural.folded_model import from_stored
 from qdec.neural.grid import MAX_CELLS, Lattice, WindowGrid
 from qdec.neural.store import StoredModel, load_model
 from qdec.windows import Geometry, Window
-from qdec.windows.cut import cut, merge_parallel
+from qdec.windows.cut import Edges, Problem, cut, merge_parallel
 from qdec_tools.circuits import memory
 
 # Rounds of a template that is stretched: enough for the repetition to be found.
@@ -127,9 +132,11 @@ def as_onnx(stored: StoredModel, wish: Wish) -> bytes:
     network = from_stored(stored)
     code, window = wish.window()
     problem = cut(code.spacetime, window)
-    grid = Lattice(code, network.arch.classes).grid(window, problem, merge_parallel(problem))
+    edges = merge_parallel(problem)
+    grid = Lattice(code, network.arch.classes).grid(window, problem, edges)
     proto = onnx.load_model_from_string(network.onnx(grid))
-    info = {"model": stored.info.name, "sha256": stored.info.sha256, **_said(wish), **_uses(grid)}
+    info = {"model": stored.info.name, "sha256": stored.info.sha256, **_said(wish)}
+    info |= _uses(grid, problem, edges)
     onnx.helper.set_model_props(
         proto, {key: v if isinstance(v, str) else json.dumps(v) for key, v in info.items()}
     )
@@ -146,8 +153,22 @@ def _said(wish: Wish) -> dict[str, Any]:
     }
 
 
-def _uses(grid: WindowGrid) -> dict[str, Any]:
+def _uses(grid: WindowGrid, problem: Problem, edges: Edges) -> dict[str, Any]:
+    id_ptr, ids = gather_rows(problem.id_ptr, problem.ids, edges.component)
     return {
+        "edges": [
+            [
+                int(edges.u[e]),
+                int(edges.v[e]),
+                grid.edge_places[grid.edge_ptr[e] : grid.edge_ptr[e + 1]].tolist(),
+                [
+                    one
+                    for one in ids[id_ptr[e] : id_ptr[e + 1]].tolist()
+                    if one < 8 * problem.frame_bytes
+                ],
+            ]
+            for e in range(len(edges.u))
+        ],
         "events": grid.node_at.tolist(),
         "places": grid.places.tolist(),
         "prior": [round(float(one), 6) for one in grid.prior],
