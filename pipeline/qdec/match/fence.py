@@ -39,8 +39,8 @@ def why_fenced(
 ) -> str:
     """Why a tier (with those it escalates to) loses a code's distance, or an empty string.
 
-    Single faults are tried, and pairs from distance 5 on; where that takes longer than about
-    `budget_s`, a sample of them.
+    Single faults are tried, and from distance 5 on pairs along shortest logical errors, which are
+    the hardest to tell apart; where that takes longer than about `budget_s`, a sample of them.
 
     Args:
         code: the code.
@@ -57,7 +57,7 @@ def why_fenced(
     name = ", then ".join(one.label for one in (tier, *switching.tiers))
 
     def tried(weight: int, most: int, by: RecordDecoder = decoder) -> GateReport:
-        return try_faults(code, by, weight, name=name, limit=most)
+        return try_faults(code, by, weight, name=name, limit=most, near=weight > 1)
 
     tried(1, 1)  # compiles
     started = time.monotonic()
@@ -66,7 +66,7 @@ def why_fenced(
     most = max(_PROBED_FAULTS, int(budget_s / each_s))
     tries = [(1, min(most, _FAULTS), "single faults")]
     if (code.distance or 0) >= 5:
-        tries.append((2, min(most, _PAIRS), "pairs of faults"))
+        tries.append((2, min(most, _PAIRS), "pairs of faults along shortest logical errors"))
     for weight, limit, what in tries:
         report = tried(weight, limit)
         if report.passed:
