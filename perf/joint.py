@@ -34,6 +34,7 @@ from qdec_tools.optimum import least_weight
 AT_ONCE = 64
 DRAWN = 4000
 BEAM = 15  # of the search
+EXACT_UP_TO = 5  # distance: beyond, HiGHS takes many seconds for a window
 
 
 def measure(d: int, p: float, reviews: int, exact: int) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def measure(d: int, p: float, reviews: int, exact: int) -> dict[str, Any]:
         "review fails": int(failed(bits).sum()),
     }
     tables = tabulate(problem)
-    tried = min(exact, len(odds))
+    tried = min(exact, len(odds)) if d <= EXACT_UP_TO else 0
     least = np.array(
         [least_weight(tables, one) for one in track(syndromes[:tried], transient=True)]
     )
@@ -132,7 +133,9 @@ def searched(circuit: stim.Circuit, events: Bytes, flips: Bytes) -> dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", default="5:0.003,5:0.006,7:0.003,7:0.006", help="d:p, ...")
+    parser.add_argument(
+        "--points", default="5:0.003,5:0.006,7:0.003,7:0.006,9:0.006", help="d:p, ..."
+    )
     parser.add_argument("--reviews", type=int, default=2000, help="windows reviewed, per point")
     parser.add_argument("--exact", type=int, default=100, help="of these, solved exactly")
     parser.add_argument("--save", action="store_true", help="keep results/joint.json")
