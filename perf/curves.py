@@ -9,13 +9,12 @@ import argparse
 import json
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 from common import RESULTS
+from matplotlib.axes import Axes
 
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "qdec"
-import matplotlib.pyplot as plt  # noqa: E402 - the backend is chosen first
-from matplotlib.axes import Axes  # noqa: E402
+plt.switch_backend("svg")
+plt.rcParams["svg.hashsalt"] = "qdec"
 
 Row = dict[str, Any]
 

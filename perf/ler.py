@@ -1,6 +1,6 @@
 """LER and CPU time per round of the tiers, both bases, on the same shots: `qdec ler` at length.
 
-    .venv/bin/python perf/ler.py --save /tmp/ler.jsonl
+    .venv/bin/python perf/ler.py --save ler.jsonl
 
 writes perf/results/ler.json and ler.svg. With --save, a run that was stopped goes on, and a longer
 one adds to it; --short is for trying it out, and writes nothing to results/.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -83,13 +84,15 @@ def serving_pid(service: Service, lane: int = 0) -> int:
     raise AssertionError("no lane has bound the endpoint")
 
 
-def stream_all(stream: Stream, records: np.ndarray, disturb: dict[int, object]) -> list[Commits]:
+def stream_all(
+    stream: Stream, records: np.ndarray, disturb: dict[int, Callable[[], object]]
+) -> list[Commits]:
     """Send a shot in frames of 25 rounds; before some of them, do something unkind."""
     commits: list[Commits] = []
     for start in range(0, len(records), 25):
         action = disturb.get(start)
         if action is not None:
-            action()  # type: ignore[operator]
+            action()
         chunk = np.ascontiguousarray(records[start : start + 25])
         stream.send(chunk, last=start + 25 >= len(records))
         commits += stream.poll(0.002)

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.lanes import Lane, Stream, code_of, same
 from helpers.recordings import answers, bystander, recording
-from qdec.bus.wire import MAX_HEADER_BYTES, VERSION, Close, Ping, Status, Type, encode
+from qdec.bus.wire import MAX_HEADER_BYTES, VERSION, Close, Error, Ping, Status, Type, encode
 from qdec.errors import WireCode
 
 NAME = "endless"
@@ -19,7 +19,8 @@ SENT = 12  # rounds of it that the victim sends before the bad message
 
 
 def packed(*items: object) -> bytes:
-    return msgpack.packb(list(items))  # type: ignore[no-any-return]
+    content: bytes = msgpack.packb(list(items))
+    return content
 
 
 @pytest.fixture
@@ -42,8 +43,9 @@ def refused(victim: Stream, parts: tuple[bytes, ...], code: WireCode, detail: in
     before = victim.lane.stats["errors"]
     ((reply, _),) = victim.lane.tell(victim.peer, *parts)
     code_of(code, reply)
-    assert reply.detail == detail  # type: ignore[union-attr]
-    assert reply.message  # type: ignore[union-attr]
+    assert isinstance(reply, Error)
+    assert reply.detail == detail
+    assert reply.message
     assert victim.lane.stats["errors"] == before + 1
     assert victim.lane.core.sessions == 2
 

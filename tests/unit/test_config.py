@@ -449,7 +449,7 @@ def test_ladders_and_models_that_make_no_sense(tmp_path: Path, settings: str, wo
     path = tmp_path / "qdec.toml"
     (tmp_path / "a.stim").write_text("")
     path.write_text(
-        '[[lane]]\nendpoints = ["ipc:///tmp/none"]\n'
+        '[[lane]]\nendpoints = ["tcp://127.0.0.1:7500"]\n'
         f'[[stream]]\nname = "a"\ncode = "a.stim"\nendless = true\n{settings}\n'
     )
     with pytest.raises(ConfigError, match=words):
@@ -460,7 +460,7 @@ def test_networks_may_be_asked_next_on_the_accelerator(tmp_path: Path) -> None:
     path = tmp_path / "qdec.toml"
     (tmp_path / "a.stim").write_text("")
     path.write_text(
-        '[[lane]]\nendpoints = ["ipc:///tmp/none"]\n[[stream]]\nname = "a"\ncode = "a.stim"\n'
+        '[[lane]]\nendpoints = ["tcp://127.0.0.1:7500"]\n[[stream]]\nname = "a"\ncode = "a.stim"\n'
         'endless = true\ntier = "speed"\nescalate = ["accuracy"]\n'
     )
     assert load_config(path).stream[0].is_accelerated

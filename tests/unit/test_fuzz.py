@@ -199,8 +199,9 @@ class Scene:
         assert lane.core.sessions <= 4
         message = understood(decode_from_client, parts[0])
         if isinstance(message, WireError):
-            assert [type(m) for m in replies] == [Error]
-            assert replies[0].code == message.wire  # type: ignore[union-attr]
+            (reply,) = replies
+            assert isinstance(reply, Error)
+            assert reply.code == message.wire
             return
         # Whatever is understood is answered; only rounds that are accepted are answered later.
         said = [m for m in replies if not (isinstance(m, Credit) and isinstance(message, Open))]

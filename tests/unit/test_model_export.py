@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from helpers.command import Run
 from helpers.weights import metadata, random_stack, write
 from qdec.bits import unpack
-from qdec.cli import main
 from qdec.match import Tier, compile_window
 from qdec.match.drawing import WindowSampler
 from qdec.match.edge_odds import odd_number
@@ -26,21 +24,6 @@ from qdec.neural.store import import_model, load_model
 from qdec.windows import WHOLE
 from qdec.windows.cut import cut, merge_parallel
 from qdec_tools.model_export import Wish
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def qdec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command; (exit status, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["qdec", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def told(path: Path) -> dict[str, Any]:

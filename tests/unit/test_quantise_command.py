@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.command import Run
 from helpers.folded import ARCH, convolve, random_network
 from helpers.weights import metadata, random_stack, write
-from qdec.cli import main
 from qdec.neural.engine import precisions
 from qdec.neural.folded import static_planes
 from qdec.neural.folded_model import as_metadata, from_stored, shipped_model
@@ -26,7 +24,6 @@ from qdec_tools import quantisation
 from qdec_tools.model_export import Wish
 from qdec_tools.quantisation import Price, calibrate, control, draw
 
-Run = Callable[..., tuple[int, str, str]]
 has_int8 = pytest.mark.skipif(
     "int8" not in precisions(), reason="this processor sums products of 8 bits in 16"
 )
@@ -37,19 +34,6 @@ def few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = (Wish(3, 4, "Z", 0.01, whole=True), Wish(3, 5, "X", 0.006))
     monkeypatch.setattr(quantisation, "KINDS", kinds)
     monkeypatch.setattr("qdec_tools.model_quantise.KINDS", kinds)
-
-
-@pytest.fixture
-def qdec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command; (exit status, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["qdec", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def saved(path: Path, network: Network) -> Path:

@@ -18,19 +18,18 @@ there are, and how likely each is), and in its metadata what a program needs to 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qdec.codes import Code
 from qdec.codes.rows import gather_rows
-from qdec.errors import DataError, ModelError
+from qdec.errors import DataError
 from qdec.match.tuning import steady_window
 from qdec.neural.folded_model import from_stored
 from qdec.neural.grid import MAX_CELLS, Lattice, WindowGrid
 from qdec.neural.store import StoredModel, load_model
+from qdec.neural.tensor_file import write_whole
 from qdec.windows import Geometry, Window
 from qdec.windows.cut import Edges, Problem, cut, merge_parallel
 from qdec_tools.circuits import memory
@@ -107,7 +106,7 @@ def run(name: str, wish: Wish, output: Path, folder: Path | None, *, as_json: bo
     """
     stored = load_model(name, folder)
     content = as_onnx(stored, wish)
-    _write(output, content)
+    write_whole(output, content)
     row = {"model": stored.info.name, "sha256": stored.info.sha256, "output": str(output)}
     if as_json:
         print(json.dumps({**row, "bytes": len(content), **_said(wish)}))
@@ -173,19 +172,3 @@ def _uses(grid: WindowGrid, problem: Problem, edges: Edges) -> dict[str, Any]:
         "places": grid.places.tolist(),
         "prior": [round(float(one), 6) for one in grid.prior],
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file in one step: a reader sees the old one, or the new one whole."""
-    try:
-        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(fresh).chmod(0o644)
-            Path(fresh).replace(path)
-        except OSError:
-            Path(fresh).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None

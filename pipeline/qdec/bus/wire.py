@@ -299,7 +299,7 @@ def encode(message: FromClient | FromLane) -> bytes:
     number = _TYPE_OF.get(kind)
     if number is not None:
         fields = [getattr(message, name) for name in kind.__slots__]
-        return msgpack.packb([VERSION, number, *fields])  # type: ignore[no-any-return]
+        return _packed([VERSION, number, *fields])
     head: list[Any]
     match message:
         case Commit():
@@ -340,7 +340,12 @@ def encode(message: FromClient | FromLane) -> bytes:
             ]
         case _:
             raise TypeError(f"not a message: {message!r}")
-    return msgpack.packb([VERSION, *head])  # type: ignore[no-any-return]
+    return _packed([VERSION, *head])
+
+
+def _packed(head: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb(head)
+    return packed
 
 
 def decode_from_client(header: bytes) -> FromClient:

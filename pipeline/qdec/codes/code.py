@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import stim
@@ -98,10 +98,10 @@ class Code:
         return cls._make(_digest(kind, text, round_map), dem, circuit, round_map, limits)
 
     @classmethod
-    def from_circuit(cls, circuit: stim.Circuit, **options: object) -> Code:
+    def from_circuit(cls, circuit: stim.Circuit, **options: Any) -> Code:
         """Make a code from a circuit that is already in memory (same checks)."""
         check_circuit(circuit, DEFAULT_LIMITS)
-        return cls.parse("circuit", str(circuit), **options)  # type: ignore[arg-type]
+        return cls.parse("circuit", str(circuit), **options)
 
     @classmethod
     def from_file(

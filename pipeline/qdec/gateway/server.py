@@ -157,7 +157,8 @@ class _Request(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(page.body)
 
-    do_HEAD = do_GET  # noqa: N815 - likewise
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _page(self) -> Page:
         if self._budget.left <= 0:

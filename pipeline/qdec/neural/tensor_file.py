@@ -113,6 +113,18 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> 
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
+    write_whole(path, content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader sees the old one, or the new one whole.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -125,7 +137,7 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> 
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from None
+        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def tensors_sha256(tensors: Tensors) -> str:

@@ -6,36 +6,23 @@ called from Python stays the same, whatever happens to others that it calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
-
 import numpy as np
-from numba import njit
 
 from qdec.bits import Bytes
+from qdec.match.compiled import compiled
 from qdec.match.guarded.tables import Ints, Tables
 
 # Marks of an edge: who uses it, and what has been done with it.
 PLAIN, CORRELATED, BOTH, SEEN, PAID = 1, 2, 3, 4, 8
 
-_F = TypeVar("_F", bound=Callable[..., object])
 
-
-def _compiled(function: _F) -> _F:
-    """Compile on first use; keep the code on disk where there is a folder to keep it in."""
-    try:
-        return cast(_F, njit(cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast(_F, njit(function))
-
-
-@_compiled
+@compiled
 def _flip(bits: Bytes, by: Bytes) -> None:
     for k in range(len(bits)):
         bits[k] ^= by[k]
 
 
-@_compiled
+@compiled
 def _uses(t: Tables, mark: Bytes, way: int, who: int) -> bool:
     """Whether an explanation has all edges of a way, none of them paid for."""
     for at in range(t.way_edge_ptr[way], t.way_edge_ptr[way + 1]):
@@ -44,7 +31,7 @@ def _uses(t: Tables, mark: Bytes, way: int, who: int) -> bool:
     return True
 
 
-@_compiled
+@compiled
 def _join(mark: Bytes, edge: int, cluster: Ints, size: int) -> int:
     if mark[edge] & BOTH and not mark[edge] & SEEN:
         mark[edge] |= SEEN
@@ -53,7 +40,7 @@ def _join(mark: Bytes, edge: int, cluster: Ints, size: int) -> int:
     return size
 
 
-@_compiled
+@compiled
 def _grow(t: Tables, mark: Bytes, seed: int, cluster: Ints) -> int:
     """The cluster of an edge: edges that share nodes, or a fault that one explanation has."""
     size = _join(mark, seed, cluster, 0)
@@ -73,7 +60,7 @@ def _grow(t: Tables, mark: Bytes, seed: int, cluster: Ints) -> int:
     return size
 
 
-@_compiled
+@compiled
 def _price(t: Tables, mark: Bytes, cluster: Ints, who: int, bits: Bytes) -> tuple[int, float]:
     """Number and weight of an explanation's faults; its answer bits go into `bits`."""
     count, weight = 0, 0.0
@@ -102,7 +89,7 @@ def _price(t: Tables, mark: Bytes, cluster: Ints, who: int, bits: Bytes) -> tupl
     return count, weight
 
 
-@_compiled
+@compiled
 def _cluster_events(t: Tables, mark: Bytes, cluster: Ints) -> Ints:
     """The events that a cluster explains, increasing."""
     ends = np.empty(2 * len(cluster), dtype=np.int64)
@@ -125,7 +112,7 @@ def _cluster_events(t: Tables, mark: Bytes, cluster: Ints) -> Ints:
     return ends[:kept]
 
 
-@_compiled
+@compiled
 def _difference(t: Tables, events: Ints, size: int, fault: int, out: Ints) -> int:
     """Events that are left when a fault is taken away; both are increasing, and so is `out`."""
     n, i = 0, 0
@@ -145,7 +132,7 @@ def _difference(t: Tables, events: Ints, size: int, fault: int, out: Ints) -> in
     return n
 
 
-@_compiled
+@compiled
 def _exactly(t: Tables, events: Ints, size: int) -> int:
     """A fault that flips just these nodes, or -1."""
     wanted = np.uint64(0)
@@ -165,7 +152,7 @@ def _exactly(t: Tables, events: Ints, size: int) -> int:
     return -1
 
 
-@_compiled
+@compiled
 def few_faults(t: Tables, events: Ints, few: int, budget: int, bits: Bytes) -> bool:
     """Whether at most `few` faults explain the events; their answer bits then go into `bits`.
 
@@ -212,7 +199,7 @@ def few_faults(t: Tables, events: Ints, few: int, budget: int, bits: Bytes) -> b
     return False
 
 
-@_compiled
+@compiled
 def _decide(
     t: Tables, mark: Bytes, cluster: Ints, few: int, budget: int, surely: bool, bits: Bytes
 ) -> bool:
@@ -236,7 +223,7 @@ def _decide(
     return True
 
 
-@_compiled
+@compiled
 def settle(
     t: Tables,
     mark: Bytes,

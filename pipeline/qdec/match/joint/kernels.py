@@ -6,29 +6,17 @@ called from Python stays the same, whatever happens to others that it calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes
+from qdec.match.compiled import compiled
 from qdec.match.guarded.tables import Floats, Hashes, Ints, Tables
 
-_F = TypeVar("_F", bound=Callable[..., object])
 CHOSEN, PAID = np.uint8(1), np.uint8(2)
 
 
-def _compiled(function: _F) -> _F:
-    """Compile on first use; keep the code on disk where there is a folder to keep it in."""
-    try:
-        return cast(_F, njit(cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast(_F, njit(function))
-
-
-@_compiled
+@compiled
 def reweigh(
     t: Tables, of_side: Bytes, chosen: Bytes, side: Bytes, log_odds: NDArray[np.float32]
 ) -> None:
@@ -66,7 +54,7 @@ def reweigh(
                     log_odds[r, open_edge] = max(log_odds[r, open_edge], odds)
 
 
-@_compiled
+@compiled
 def price(
     t: Tables, chosen: Bytes, of_side: Bytes, edge_hash: Hashes, weight: Floats, keys: Hashes
 ) -> None:
@@ -116,7 +104,7 @@ def price(
         weight[r] = total
 
 
-@_compiled
+@compiled
 def weigh(
     place: Ints, weight: Floats, key: Hashes, least: Floats, total: Floats, lightest: Ints
 ) -> None:
@@ -161,7 +149,7 @@ def weigh(
         lightest[which] = first
 
 
-@_compiled
+@compiled
 def answer(t: Tables, chosen: Bytes, which: Ints, bits: Bytes) -> None:
     """XOR of the answer bits of the edges in rows `which` of `chosen`, into zeros."""
     for b in range(len(which)):

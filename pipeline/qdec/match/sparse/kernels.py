@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from qdec.match.compiled import compiled
 from qdec.match.sparse.state import MAX_MEMBERS, Bytes, Floats, Graph, Records, Scratch
 
 # How a window was answered: the values of `Route`.
@@ -53,11 +54,7 @@ def _inline(function: _F) -> _F:
 
 
 def _kernel(function: _F) -> _F:
-    """Compile on first use; keep the code on disk where there is a folder to keep it in."""
-    try:
-        return cast(_F, _njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast(_F, _njit(nogil=True)(function))
+    return compiled(function, nogil=True)
 
 
 @_inline
