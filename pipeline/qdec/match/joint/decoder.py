@@ -17,7 +17,7 @@ from qdec.windows.cut import Edges, Problem
 
 Floats = NDArray[np.float64]
 # Turns after which a descent is given up; nearly all have ended by then.
-_TURNS = 4
+_TURNS = 3
 # Of one cluster, some 3 ms of work; what takes more is not found.
 _STATES = 16384
 # An edge that is not of the basis at hand is never used.
@@ -134,8 +134,8 @@ class JointDecoder:
         salt = mix(np.arange(4 * shots), np.ones(4 * shots, dtype=np.int64))
         seen: set[int] = set()
         found = _Found()
+        keys = self._add(found, place[rows], chosen)
         for _ in range(_TURNS):
-            keys = self._add(found, place[rows], chosen)
             state = salt[2 * place[rows] + side] ^ keys[np.arange(len(keys)), 1 - side]
             new = []
             for n, key in enumerate(state.tolist()):
@@ -147,6 +147,7 @@ class JointDecoder:
             rows, side = rows[new], side[new]
             chosen = self._turn(chosen[new], side, flat[rows])
             side ^= 1
+            keys = self._add(found, place[rows], chosen)
         return found.answers(self._tables, shots)
 
     def _turn(self, chosen: Bytes, side: Bytes, shot: Bytes) -> Bytes:
