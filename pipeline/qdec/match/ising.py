@@ -52,14 +52,23 @@ class IsingWindow:
         finite = np.isfinite(logits).all(axis=(1, 2, 3, 4))
         sick: NDArray[np.bool_] = np.asarray(~finite)
         corrections = decide(logits)
+        corrections[sick] = False
+        return self.from_residual(*self._grid.apply(syndromes, corrections), sick)
+
+    def from_residual(self, residual: Bytes, committed: Bytes, sick: NDArray[np.bool_]) -> Answers:
+        """What `decode` answers once the network has corrected, wherever it ran.
+
+        Args:
+            residual, committed: as `WindowGrid.apply` gives them.
+            sick: ``(B,)``: windows that nothing was corrected in, for the network's output was not
+                finite.
+        """
         tiers = None
         if sick.any():
-            corrections[sick] = False
             tiers = np.where(sick, Tier.MATCHING, Tier.ISING).astype(np.uint8)
             if not self._sick:
                 log.error("the network's output is not finite: such windows are only matched")
                 self._sick = True
-        residual, committed = self._grid.apply(syndromes, corrections)
         answers = self._matching.decode(residual)
         return Answers(answers.bits ^ committed, answers.feasible, tiers=tiers)
 

@@ -105,7 +105,15 @@ class SoftWindow:
         """See `CompiledWindow.decode`. What the network cannot judge, `fallback` answers."""
         if not len(syndromes):
             return self._fallback.decode(syndromes)
-        odds = self._all_odds(syndromes)
+        return self.from_odds(self._all_odds(syndromes), syndromes)
+
+    def from_odds(self, odds: Floats, syndromes: Bytes) -> Answers:
+        """What `decode` answers once the network has spoken: all that a processor does of it.
+
+        Args:
+            odds: ``(B, E)`` float32: `log_odds` of the windows, from wherever the network ran.
+            syndromes: ``(B, rounds * record_bytes)`` uint8, B >= 1.
+        """
         gap = None
         if self._review is not None and self._gap is not None:
             gap = self._gap.measure(odds, syndromes)
