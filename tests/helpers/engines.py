@@ -6,9 +6,14 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from qdec.accelerator.executor import Completion, Job
 from qdec.accelerator.latency import Buckets
 from qdec.accelerator.scheduler import NEVER, Scheduler
-from qdec.accelerator.work import Batch, Hung, Reason, Skip, Start, WaitUntil, Work
+from qdec.accelerator.work import Batch, Hung, Reason, Skip, Start, StreamTerms, WaitUntil, Work
+from qdec.bits import Bytes
+from qdec.match import Answers
 
 # ns that a batch takes on a stream once it runs; None if it never ends.
 Latency = Callable[[Batch, int], int | None]
@@ -101,3 +106,40 @@ class Simulation:
         assert skip.work.number not in self.log.started
         assert skip.work.number not in self.log.skipped
         self.log.skipped[skip.work.number] = self.now, skip.reason
+
+
+class LateExecutor:
+    """An `Executor` whose batches are done when a test says so, in whatever order."""
+
+    def __init__(self, streams: int = 1, most: int = 1, buckets: Buckets | None = None) -> None:
+        self.streams = [StreamTerms(buckets or Buckets.doubling(8), most=most)] * streams
+        self.jobs: dict[int, tuple[int, Job]] = {}
+        self.fails: Exception | None = None
+        self._done: list[Completion] = []
+
+    def submit(self, stream: int, job: Job) -> None:
+        if self.fails is not None:
+            raise self.fails
+        assert sum(one == stream for one, _ in self.jobs.values()) < self.streams[stream].most
+        self.jobs[job.number] = stream, job
+
+    def finish(self, number: int, answers: tuple[Answers | None, ...] | None = None) -> None:
+        """A batch is done: with the first bytes of its syndromes, or these answers."""
+        _, job = self.jobs.pop(number)
+        if answers is None:
+            answers = tuple(first_bytes(one.syndromes) for one in job.requests)
+        self._done.append(Completion(number, 1000, answers))
+
+    def completions(self) -> list[Completion]:
+        if self.fails is not None:
+            raise self.fails
+        done, self._done = self._done, []
+        return done
+
+    def fileno(self) -> int | None:
+        return None
+
+
+def first_bytes(syndromes: Bytes) -> Answers:
+    """Answers that say which window they are to."""
+    return Answers(syndromes[:, :1].copy(), np.ones(len(syndromes), dtype=np.bool_))

@@ -175,8 +175,6 @@ def test_once_something_was_refused_there_must_be_time_for_full_batches() -> Non
     sixteen = FIXED + 16 * EACH  # takes no more than what 0.6 of the time is
     assert one.add(Work(2, 1, 1, FULL + sixteen - 1), 0).reason is Reason.BUSY
     assert one.add(Work(3, 1, 1, FULL + sixteen), 0) is None
-    later = 8 * FULL
-    assert one.add(Work(4, 1, 1, later + ONE), later) is None, "that is past"
 
 
 def test_who_is_overtaken_is_dropped_as_soon_as_that_is_known() -> None:
