@@ -51,6 +51,8 @@ class Queue:
         if not waiting or waiting[-1].give_up <= give_up:
             return self.windows
         place = bisect_right(waiting, give_up, key=_give_up)
+        if self.windows == len(waiting):
+            return place
         return sum(one.windows for one in waiting[:place])
 
     def take(self, room: int) -> list[Waiting]:
@@ -59,6 +61,11 @@ class Queue:
         What does not fit is passed over, and is ahead of the rest the next time.
         """
         waiting = self.waiting
+        if self.windows == len(waiting):
+            taken = waiting[:room]
+            del waiting[:room]
+            self.windows -= len(taken)
+            return taken
         taken = [waiting[0]]
         room -= waiting[0].windows
         left: list[Waiting] = []

@@ -20,7 +20,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qdec.accelerator.latency import Buckets, LatencyModel
+from qdec.accelerator.latency import LatencyModel
+from qdec.accelerator.plan import affordable, batches, spread, sustained, takes
 from qdec.accelerator.queue import Queue, Waiting
 from qdec.accelerator.work import (
     HANG_FACTOR,
@@ -38,22 +39,20 @@ from qdec.accelerator.work import (
 )
 
 NEVER = 1 << 62
-# Once work had to be refused, more is expected to come than can be done: for so many full batches,
-# work is admitted only if there is time for a batch that is as large as it can be if everything is
-# to be done in such batches. One that comes just when another was begun waits for all of that one,
-# then takes as long itself; some come later.
+# Once work had to be refused, more is expected to come than can be done: for so many full batches
+# it is asked of what comes that there is time for a batch that can be `sustained`.
 _PRESSED_BATCHES = 8
-_PRESSED_SHARE = 0.6
 _DECODING, _CALIBRATION = Priority.DECODING, Priority.CALIBRATION
 
 
 @dataclass(slots=True)
 class _Out:
-    """A batch that is out: when it was started, and when it is taken for lost."""
+    """A batch that is out; ns: when it was started, what it takes, when it is taken for lost."""
 
     batch: Batch
     started: int
     expected: int
+    hangs_at: int = 0
 
 
 @dataclass(slots=True)
@@ -98,6 +97,8 @@ class Scheduler:
         self._turn = 0
         self._next = 1
         self._pressed_until = 0
+        self._waiting = dict.fromkeys(Priority, 0)
+        self._calibrating = 0
         self.waiting = 0
         self.out = 0
 
@@ -110,7 +111,7 @@ class Scheduler:
         if not takers:
             return Skip(work, Reason.LONG)
         model, buckets = self._kinds[work.kind], takers[0].terms.buckets
-        took = _takes(model, buckets, work.windows)
+        took = takes(model, buckets, work.windows)
         if now + took > work.give_up:
             if now <= work.give_up:
                 model.doubt(now)
@@ -124,6 +125,7 @@ class Scheduler:
         if queue is None:
             queue = self._queues[priority][work.kind] = Queue()
         queue.add(Waiting(work.give_up, turn, work.number, work.windows, now, work))
+        self._waiting[priority] += 1
         self.waiting += 1
         return None
 
@@ -144,6 +146,9 @@ class Scheduler:
         stream.done_at = stream.free_at = now
         for other in stream.out:
             stream.free_at += other.expected
+        if stream.out:
+            self._runs_from(stream.out[0], now)
+        self._calibrating -= batch.work[0].priority is _CALIBRATION
         self.out -= 1
 
     # -- what to do ------------------------------------------------------------------------------
@@ -154,39 +159,48 @@ class Scheduler:
         Returns:
             What to skip and to start in this order, and `WaitUntil` at the end; or `Hung` alone.
         """
-        for stream in self._streams:
-            if stream.out and now >= self._hangs_at(stream):
-                return [Hung(stream.index, stream.out[0].batch)]
         wake = NEVER
+        if self.out:
+            for stream in self._streams:
+                if stream.out and now >= stream.out[0].hangs_at:
+                    return [Hung(stream.index, stream.out[0].batch)]
         decisions: list[Decision] = []
         if self.waiting:
             self._drop_late(now, decisions)
-            for stream in sorted(self._streams, key=lambda s: (max(now, s.free_at), s.index)):
+            for stream in self._by_turn(now):
                 while self.waiting and len(stream.out) < stream.terms.most:
                     look, again = self._fill(stream, now, decisions)
                     if not again:
-                        wake = min(wake, look)
+                        if look < wake:
+                            wake = look
                         break
             if self.waiting:
                 wake = min(wake, self._late_at())
-        for stream in self._streams:
-            if stream.out:
-                wake = min(wake, self._hangs_at(stream))
+        if self.out:
+            for stream in self._streams:
+                if stream.out and stream.out[0].hangs_at < wake:
+                    wake = stream.out[0].hangs_at
         decisions.append(WaitUntil(wake))
         return decisions
+
+    def _by_turn(self, now: int) -> Sequence[_Stream]:
+        """Streams, the one that is free first before the others."""
+        if len(self._streams) == 1:
+            return self._streams
+        return sorted(self._streams, key=lambda s: s.free_at if s.free_at > now else now)
 
     def _drop_late(self, now: int, decisions: list[Decision]) -> None:
         """Skip what would be late even on the stream that is free first."""
         for priority, queues in self._queues.items():
-            takers = self._takers[priority]
-            if not takers:
+            if not self._waiting[priority]:
                 continue
+            takers = self._takers[priority]
             begins = max(now, min(stream.free_at for stream in takers))
             for kind, queue in queues.items():
                 model, buckets = self._kinds[kind], takers[0].terms.buckets
                 while queue.waiting:
                     first = queue.waiting[0]
-                    if begins + _takes(model, buckets, first.windows) <= first.give_up:
+                    if begins + takes(model, buckets, first.windows) <= first.give_up:
                         break
                     self._skip(queue, Reason.OVERTAKEN, now, decisions)
 
@@ -194,24 +208,26 @@ class Scheduler:
         """When something that waits will be late unless it is begun before."""
         found = NEVER
         for priority, queues in self._queues.items():
+            if not self._waiting[priority]:
+                continue
             for kind, queue in queues.items():
                 if queue.waiting:
                     first, buckets = queue.waiting[0], self._takers[priority][0].terms.buckets
-                    took = _takes(self._kinds[kind], buckets, first.windows)
+                    took = takes(self._kinds[kind], buckets, first.windows)
                     found = min(found, first.give_up - took + 1)
         return found
 
     def _fill(self, stream: _Stream, now: int, decisions: list[Decision]) -> tuple[int, bool]:
         """Give a stream a batch if it should have one: (when to look again, whether to at once)."""
         look = NEVER
-        if _DECODING in stream.terms.takes:
+        if self._waiting[_DECODING] and _DECODING in stream.terms.takes:
             queue = self._most_urgent(stream, now)
             if queue is not None:
                 look = self._not_before(queue, stream, now)
                 if look <= now:
                     self._form(queue, stream, now, decisions)
                     return now, True
-        if _CALIBRATION in stream.terms.takes and not stream.out:
+        if self._waiting[_CALIBRATION] and _CALIBRATION in stream.terms.takes and not stream.out:
             return look, self._calibrate(stream, now, look, decisions)
         return look, False
 
@@ -224,7 +240,7 @@ class Scheduler:
         return queue if self._makes_it(queue.waiting[0], stream, now) else None
 
     def _makes_it(self, one: Waiting, stream: _Stream, now: int) -> bool:
-        took = _takes(self._kinds[one.work.kind], stream.terms.buckets, one.windows)
+        took = takes(self._kinds[one.work.kind], stream.terms.buckets, one.windows)
         return max(now, stream.free_at) + took <= one.give_up
 
     def _not_before(self, queue: Queue, stream: _Stream, now: int) -> int:
@@ -255,7 +271,7 @@ class Scheduler:
                 self._skip(queue, Reason.OVERTAKEN, now, decisions)
             if not queue.waiting:
                 return
-        room = _affordable(model, buckets, queue.waiting[0].give_up - begins, wanted)
+        room = affordable(model, buckets, queue.waiting[0].give_up - begins, wanted)
         self._start(queue, stream, room, now, decisions)
 
     def _shed(self, queue: Queue, stream: _Stream, now: int, decisions: list[Decision]) -> None:
@@ -264,7 +280,7 @@ class Scheduler:
         begins = max(now, stream.free_at)
         while len(queue.waiting) > 1:
             first = queue.waiting[0]
-            fair = _sustained(model, buckets, first.give_up - first.came)
+            fair = sustained(model, buckets, first.give_up - first.came)
             floor = min(fair, buckets.of(queue.windows))
             if begins + model.expect(floor) <= first.give_up:
                 return
@@ -272,7 +288,7 @@ class Scheduler:
 
     def _calibrate(self, stream: _Stream, now: int, until: int, decisions: list[Decision]) -> bool:
         """Start calibration on an idle stream that decoding does not need before `until`."""
-        if any(out.batch.work[0].priority is _CALIBRATION for s in self._streams for out in s.out):
+        if self._calibrating:
             return False
         longest = until - now
         if _DECODING in stream.terms.takes:
@@ -282,7 +298,7 @@ class Scheduler:
             model = self._kinds[kind]
             while queue.waiting:
                 first = queue.waiting[0]
-                took = _takes(model, buckets, first.windows)
+                took = takes(model, buckets, first.windows)
                 if now + took > first.give_up:
                     self._skip(queue, Reason.OVERTAKEN, now, decisions)
                 elif took > longest:
@@ -292,7 +308,7 @@ class Scheduler:
                     self._skip(queue, Reason.LONG, now, decisions)
                 else:
                     room = min(longest, first.give_up - now)
-                    size = _affordable(model, buckets, room, buckets.of(queue.windows))
+                    size = affordable(model, buckets, room, buckets.of(queue.windows))
                     self._start(queue, stream, size, now, decisions)
                     return True
         return False
@@ -308,9 +324,14 @@ class Scheduler:
         batch = Batch(self._next, kind, buckets.of(windows), buckets.passes(windows), work)
         self._next += 1
         self._turn = max(self._turn, taken[0].turn)
-        expected = batch.passes * self._kinds[kind].expect(batch.bucket)
-        stream.out.append(_Out(batch, now, expected))
-        stream.free_at = max(now, stream.free_at) + expected
+        one = _Out(batch, now, batch.passes * self._kinds[kind].expect(batch.bucket))
+        if not stream.out:
+            self._runs_from(one, now)
+        stream.out.append(one)
+        stream.free_at = max(now, stream.free_at) + one.expected
+        priority = work[0].priority
+        self._calibrating += priority is _CALIBRATION
+        self._waiting[priority] -= len(taken)
         self.waiting -= len(taken)
         self.out += 1
         decisions.append(Start(stream.index, batch))
@@ -325,75 +346,33 @@ class Scheduler:
         if work.priority is _DECODING:
             self._press(work.kind, now)
         decisions.append(Skip(work, reason))
+        self._waiting[work.priority] -= 1
         self.waiting -= 1
 
     # -- what is expected ------------------------------------------------------------------------
 
     def _behind_others(self, work: Work, takers: Sequence[_Stream], now: int) -> int:
         """When work would be done, ns: behind what is out, and what is due no later than it."""
-        free = [max(now, stream.free_at) for stream in takers]
+        free = sorted(max(now, stream.free_at) for stream in takers)
         buckets, last = takers[0].terms.buckets, 0
         model = self._kinds[work.kind]
         least = 0
         if now < self._pressed_until:
-            least = _sustained(model, buckets, work.give_up - now)
+            least = sustained(model, buckets, work.give_up - now)
         for kind, queue in self._queues[_DECODING].items():
             windows = queue.ahead_of(work.give_up)
             if kind == work.kind:
                 last = windows
             elif windows:
-                _spread(free, _batches(self._kinds[kind], buckets, windows))
-        *before, own = _batches(model, buckets, last + work.windows, least)
-        _spread(free, before)
-        return min(free) + own
+                spread(free, batches(self._kinds[kind], buckets, windows))
+        *before, own = batches(model, buckets, last + work.windows, least)
+        spread(free, before)
+        return free[0] + own
 
-    def _hangs_at(self, stream: _Stream) -> int:
-        """When the batch that runs on a stream is taken for lost."""
-        one = stream.out[0]
-        longest = max(self._terms.hang_ns, HANG_FACTOR * one.expected)
-        return max(one.started, stream.done_at) + longest
+    def _runs_from(self, one: _Out, now: int) -> None:
+        """A batch has begun to run, or will as soon as it is there."""
+        one.hangs_at = now + max(self._terms.hang_ns, HANG_FACTOR * one.expected)
 
 
 def _first(queue: Queue) -> Waiting:
     return queue.waiting[0]
-
-
-def _takes(model: LatencyModel, buckets: Buckets, windows: int) -> int:
-    """ns for so many windows in one batch."""
-    if windows <= buckets.most:
-        return model.expect(buckets.of(windows))
-    return buckets.passes(windows) * model.expect(buckets.most)
-
-
-def _batches(model: LatencyModel, buckets: Buckets, windows: int, least: int = 0) -> list[int]:
-    """ns of each batch of so many windows, all but the last of them full; of one at least.
-
-    If `least` is given, batches have that size, the last one, too: others are still to come.
-    """
-    full, rest = divmod(windows - 1, least or buckets.most)
-    last = least or buckets.of(rest + 1)
-    return [model.expect(least or buckets.most)] * full + [model.expect(last)]
-
-
-def _sustained(model: LatencyModel, buckets: Buckets, allowed: int) -> int:
-    """The bucket in which everything can be done that has so many ns from when it comes."""
-    return _affordable(model, buckets, int(_PRESSED_SHARE * allowed), buckets.most)
-
-
-def _spread(free: list[int], batches: Sequence[int]) -> None:
-    """Have streams run batches, each where it can begin first; moves when they are free."""
-    if len(free) == 1:
-        free[0] += sum(batches)
-        return
-    for took in batches:
-        first = min(range(len(free)), key=free.__getitem__)
-        free[first] += took
-
-
-def _affordable(model: LatencyModel, buckets: Buckets, longest: int, wanted: int) -> int:
-    """The largest bucket up to the wanted one that takes no longer; the smallest if none does."""
-    found = buckets.sizes[0]
-    for size in buckets.sizes:
-        if size <= wanted and model.expect(size) <= longest:
-            found = size
-    return found
