@@ -141,7 +141,12 @@ def _set_up(settings: AcceleratorConfig) -> None:
             os.sched_setaffinity(0, {settings.cpu})
         except OSError as error:
             log.warning("not pinned to core %d: %s", settings.cpu, error.strerror)
-    use_engine(settings.engine, fallback=settings.fallback, batch=settings.batch)
+    use_engine(
+        settings.engine,
+        fallback=settings.fallback,
+        batch=settings.batch,
+        precision=settings.precision,
+    )
 
 
 if __name__ == "__main__":

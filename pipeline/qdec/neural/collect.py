@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qdec.neural import engine
-from qdec.neural.engine import Engine, Floats, Precision
+from qdec.neural.engine import Engine, Floats, Precision, PrecisionChoice
 from qdec.neural.onnx_model import Model, check_inputs
 
 
@@ -33,6 +33,7 @@ class Collection:
     """What was asked for, each once, in order."""
 
     engine: Engine
+    precision: PrecisionChoice
     wanted: dict[Wanted, None] = field(default_factory=dict)
 
     def network(self, model: Model, precision: Precision) -> _Silent:
@@ -58,13 +59,14 @@ class _Silent:
 
 
 @contextmanager
-def collecting(which: Engine) -> Iterator[Collection]:
+def collecting(which: Engine, precision: PrecisionChoice = "auto") -> Iterator[Collection]:
     """In this process, within the block: `compile_network` compiles nothing and takes notes.
 
     Args:
         which: the engine that networks are wanted for, which need not be there.
+        precision: as `qdec.neural.engine.use_engine` takes it.
     """
-    found = Collection(which)
+    found = Collection(which, precision)
     before = engine.collect_with(found)
     try:
         yield found

@@ -27,14 +27,17 @@ Floats = NDArray[np.float32]
 Engine = Literal["openvino", "tensorrt", "torch"]
 Choice = Literal["auto", "openvino", "tensorrt", "torch"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 # Which is taken of those that are there.
 _PREFERRED: tuple[Engine, ...] = ("tensorrt", "torch", "openvino")
 _PER_BUCKET = 4
+_GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
 
 _threads = 1
 _engine: Engine = "openvino"
 _batches: tuple[int, ...] = (1,)
+_asked: PrecisionChoice = "auto"
 _may_build = True
 _collection: Collection | None = None
 
@@ -45,7 +48,13 @@ def use_threads(count: int) -> None:
     _threads = count
 
 
-def use_engine(wanted: Choice, *, fallback: bool = True, batch: int = 1) -> Engine:
+def use_engine(
+    wanted: Choice,
+    *,
+    fallback: bool = True,
+    batch: int = 1,
+    precision: PrecisionChoice = "auto",
+) -> Engine:
     """Settle which engine this process uses unless callers say otherwise; before anything else.
 
     Args:
@@ -53,6 +62,7 @@ def use_engine(wanted: Choice, *, fallback: bool = True, batch: int = 1) -> Engi
         fallback: take the processor's where the one that is wanted cannot be had, and say so in
             the log.
         batch: most inputs at once, which engines that are built for sizes are built for.
+        precision: that networks run in where the engine and they have it; auto: see `precisions`.
 
     Returns:
         The one that is used.
@@ -60,8 +70,8 @@ def use_engine(wanted: Choice, *, fallback: bool = True, batch: int = 1) -> Engi
     Raises:
         EngineError: it cannot be had; the message says why and what to do.
     """
-    global _engine, _batches
-    _batches = buckets(batch)
+    global _engine, _batches, _asked
+    _batches, _asked = buckets(batch), precision
     if wanted == "auto":
         _engine = next((one for one in _PREFERRED if not why_not(one)), "openvino")
     elif why := why_not(wanted):
@@ -74,7 +84,9 @@ def use_engine(wanted: Choice, *, fallback: bool = True, batch: int = 1) -> Engi
         _engine = "openvino"
     else:
         _engine = wanted
-    log.info("networks run in %s", _engine)
+    if _asked not in ("auto", *precisions()):
+        log.warning("%s does not have %s here, but %s", _engine, _asked, ", ".join(precisions()))
+    log.info("networks run in %s, %s", _engine, precisions()[-1])
     return _engine
 
 
@@ -193,16 +205,27 @@ def precisions(engine: Engine | None = None) -> tuple[Precision, ...]:
     Raises:
         EngineError: the engine is not there.
     """
-    if _known(engine) != "openvino":
-        return ("fp32", "int8", "fp16")
-    from qdec.neural.openvino_engine import supported_precisions
+    found = _GPU_PRECISIONS
+    if _known(engine) == "openvino":
+        from qdec.neural.openvino_engine import supported_precisions
 
-    return supported_precisions()
+        found = supported_precisions()
+    asked = "auto" if engine is not None else _wish()
+    return (*(one for one in found if one != asked), *(one for one in found if one == asked))
 
 
-def floating(engine: Engine | None = None) -> Precision:
-    """What networks that know of no other precision run in: fp32 on the processor, else fp16."""
-    return "fp32" if _known(engine) == "openvino" else "fp16"
+def floating() -> Precision:
+    """What networks run in that quantise nothing: fp32 on the processor, fp16 on a GPU, or as
+    `use_engine` was asked.
+    """
+    asked = _wish()
+    if asked not in ("auto", "int8") and asked in precisions():
+        return asked
+    return "fp32" if _known(None) == "openvino" else "fp16"
+
+
+def _wish() -> PrecisionChoice:
+    return _asked if _collection is None else _collection.precision
 
 
 def _known(engine: Engine | None) -> Engine:

@@ -56,6 +56,9 @@ class Entry:
 
 def default_folder() -> Path:
     """Where plans are kept unless somebody says otherwise."""
+    base = os.environ.get("CACHE_DIRECTORY")  # set by systemd
+    if base:
+        return Path(base.split(":", 1)[0]) / "plans"
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "qdec" / "plans"
 
