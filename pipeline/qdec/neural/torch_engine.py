@@ -86,7 +86,7 @@ class TorchNetwork:
         self._device = torch.device(device)
         half = device == "cuda" and precision != "fp32"
         self._type = torch.float16 if half else torch.float32
-        constants, self._steps, self._output = steps(torch, model.content)
+        constants, self._steps, self._output = steps(torch, model.content, self._type)
         self._constants = {name: self._placed(one) for name, one in constants.items()}
 
     @property
@@ -101,22 +101,37 @@ class TorchNetwork:
         if not batch:
             return np.zeros((0, self._model.channels, *size), dtype=np.float32)
         torch = self._torch
-        values = dict(self._constants)
         before = torch.get_num_threads()
         try:
             if self._device.type == "cpu":
                 torch.set_num_threads(self._threads)
-            with torch.inference_mode():
-                for name, host in zip(self._model.names, inputs, strict=True):
-                    values[name] = self._placed(torch.from_numpy(np.array(host)))
-                for run, names, out in self._steps:
-                    values[out] = run(*(values[name] if name else None for name in names))
-                answer = values[self._output].to(torch.float32).cpu().contiguous()
+            given = [self._placed(torch.from_numpy(np.array(one))) for one in inputs]
+            answer = self.forward(*given).to(torch.float32).cpu().contiguous()
         except RuntimeError as error:  # CUDA's errors are as well
             raise EngineError(f"PyTorch failed: {str(error).splitlines()[0][:300]}") from None
         finally:
             torch.set_num_threads(before)
         return np.array(answer.numpy())
+
+    def forward(self, *inputs: Any) -> Any:
+        """The network on tensors that are on its device, in its type; waits for nothing.
+
+        May be captured into a CUDA graph, from the second call with a shape on.
+
+        Args:
+            inputs: tensors ``(B, C_i, T, H, W)``, in the model's order, unchecked.
+
+        Returns:
+            A tensor ``(B, C', T, H, W)`` of the same type.
+        """
+        torch = self._torch
+        values = {**self._constants, **dict(zip(self._model.names, inputs, strict=True))}
+        # fp32 is to be what it says, and the quickest kernel for a shape is looked for once.
+        how = {"enabled": True, "benchmark": True, "allow_tf32": False}
+        with torch.inference_mode(), torch.backends.cudnn.flags(**how):
+            for run, names, out in self._steps:
+                values[out] = run(*(values[name] if name else None for name in names))
+        return values[self._output]
 
     def _placed(self, tensor: Any) -> Any:
         """On the device, in its type and layout."""

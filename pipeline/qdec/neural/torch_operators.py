@@ -11,12 +11,13 @@ Step = tuple[Callable[..., Any], tuple[str, ...], str]
 _BITS = {"torch.uint8": (0, 255), "torch.int8": (-128, 127)}
 
 
-def steps(torch: Any, content: bytes) -> tuple[dict[str, Any], tuple[Step, ...], str]:
+def steps(torch: Any, content: bytes, real: Any) -> tuple[dict[str, Any], tuple[Step, ...], str]:
     """What a checked model computes.
 
     Args:
         torch: the module.
         content: the model.
+        real: the type that stands for float32.
 
     Returns:
         Its constants by name, on the processor as the model has them; functions with the names of
@@ -38,6 +39,7 @@ def steps(torch: Any, content: bytes) -> tuple[dict[str, Any], tuple[Step, ...],
         if node.op_type == "Constant":
             constants[node.output[0]] = _constant(torch, says)
             continue
+        says["real"] = real
         make = _MAKERS.get(node.op_type)
         if make is None:  # the list of operators is longer than this one
             raise EngineError(f"PyTorch is not taught the operator {node.op_type[:60]}")
@@ -123,7 +125,7 @@ def _cast(torch: Any, says: dict[str, Any]) -> Callable[..., Any]:
     }
     wanted = int(says["to"])
     if wanted == TensorProto.FLOAT:  # the network's own arithmetic, whatever that is
-        return lambda x: x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        return lambda x: x.to(says["real"])
     if wanted not in known:
         raise ModelError(f"a cast of the model is to the type {wanted}")
     return lambda x: x.to(known[wanted])

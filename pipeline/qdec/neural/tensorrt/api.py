@@ -17,6 +17,7 @@ MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx_bindings")
 USED: dict[str, tuple[str, ...]] = {
     "": (
         "Builder",
+        "BuilderFlag",
         "DataType",
         "NetworkDefinitionCreationFlag",
         "OnnxParser",
@@ -29,8 +30,9 @@ USED: dict[str, tuple[str, ...]] = {
         "create_network",
         "create_optimization_profile",
     ),
+    "BuilderFlag": ("TF32",),
     "DataType": ("FLOAT", "HALF"),
-    "IBuilderConfig": ("add_optimization_profile",),
+    "IBuilderConfig": ("add_optimization_profile", "clear_flag"),
     "ICudaEngine": (
         "create_execution_context",
         "get_tensor_dtype",

@@ -106,6 +106,7 @@ def build(recipe: Recipe, capability: Capability | None = None) -> bytes:
         said += [str(parser.get_error(i)) for i in range(parser.num_errors)]
         raise EngineError(f"{_named(api)} cannot read the model: {_last(said)}")
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 is to be what it says
     if target is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(target, 0)
