@@ -15,10 +15,10 @@ from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
 from qdec.child import Child, main
 from qdec.config import AcceleratorConfig, Config
-from qdec.errors import ConfigError, DeviceError
+from qdec.errors import ConfigError, DeviceError, EngineError
 from qdec.lane import realtime
 from qdec.lane.library import Library
-from qdec.neural.engine import use_threads
+from qdec.neural.engine import stop_building, use_engine, use_threads
 
 log = logging.getLogger("qdec.accelerator")
 # How long it waits for requests. Lanes do not ask an accelerator that is silent for a quarter of a
@@ -56,7 +56,11 @@ class Accelerator:
         if message is None:
             return 0
         config = Config.model_validate(message["config"])
-        _set_up(config.accelerator)
+        try:
+            _set_up(config.accelerator)
+        except EngineError as error:
+            self._child.control.send("failed", message=str(error))
+            return 2
         if not self._compile(config, strict=message["strict"]):
             return 2
         realtime.settle()
@@ -99,6 +103,7 @@ class Accelerator:
             stats=self._stats,
             executor=self._executor,
         )
+        stop_building()
         self._beat()
         log.info("answers %d kinds of windows", len(self._kinds))
         # Lanes hand over nothing before the supervisor has heard this.
@@ -148,7 +153,11 @@ class Accelerator:
 
 
 def _set_up(settings: AcceleratorConfig) -> None:
-    """Have threads and core as configured; before anything is compiled."""
+    """Have threads, core and engine as configured; before anything is compiled.
+
+    Raises:
+        EngineError: the engine cannot be had, and no other may take its place.
+    """
     for name in _THREAD_COUNTS:
         os.environ[name] = str(settings.threads)
     use_threads(settings.threads)
@@ -157,6 +166,12 @@ def _set_up(settings: AcceleratorConfig) -> None:
             os.sched_setaffinity(0, {settings.cpu})
         except OSError as error:
             log.warning("not pinned to core %d: %s", settings.cpu, error.strerror)
+    use_engine(
+        settings.engine,
+        fallback=settings.fallback,
+        batch=settings.batch,
+        precision=settings.precision,
+    )
 
 
 if __name__ == "__main__":
