@@ -12,6 +12,7 @@ import numpy as np
 from qdec.accelerator.exchange import Request
 from qdec.accelerator.latency import Buckets
 from qdec.accelerator.work import Priority, StreamTerms
+from qdec.errors import DeviceError
 from qdec.match import Answers, CompiledWindow
 
 log = logging.getLogger("qdec.accelerator")
@@ -128,7 +129,11 @@ class CallingExecutor:
         self._done: list[Completion] = []
 
     def submit(self, stream: int, job: Job) -> None:
-        """Call the decoder; if it fails for several requests together, for each of them."""
+        """Call the decoder; if it fails for several requests together, for each of them.
+
+        Raises:
+            DeviceError: its device cannot go on.
+        """
         decoder, requests = self._kinds[job.kind].decoder, job.requests
         started = self._clock()
         together = _call(decoder, requests)
@@ -154,7 +159,11 @@ class CallingExecutor:
 
 
 def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers, ...] | None:
-    """A decoder's answers to requests together; None if it fails."""
+    """A decoder's answers to requests together; None if it fails, but not for good.
+
+    Raises:
+        DeviceError: its device cannot go on.
+    """
     try:
         if len(requests) == 1:
             return (decoder.decode(requests[0].syndromes),)
@@ -167,6 +176,8 @@ def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers
             parts.append(answers.part(at, at + len(one.syndromes)))
             at += len(one.syndromes)
         return tuple(parts)
+    except DeviceError:
+        raise
     except Exception:
         log.exception("a decoder failed on %d requests", len(requests))
         return None
