@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,55 @@ def test_one_key_cannot_touch_anothers_stream(locked: tuple[Service, Locksmith])
         assert answers_in(stream.drain()) == undisturbed(records)
 
 
+def test_noise_at_the_door_disturbs_no_stream(locked: tuple[Service, Locksmith]) -> None:
+    """Bytes that are no handshake, halves of one, and strangers, while a stream goes on."""
+    service, smith = locked
+    host, port = service.endpoint.removeprefix("tcp://").split(":")
+    random = np.random.default_rng(5)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE" + bytes(15) + b"\x00" + bytes(31)
+    records = rounds_of_a_shot(1000, seed=6)
+    commits = []
+    with ExitStack() as stack, opened(service, smith.keys("right")) as stream:
+        context = stack.enter_context(zmq.Context())
+        for start in range(0, 1000, 10):
+            sock = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            cut = int(random.integers(0, len(greeting) + 1))
+            with suppress(OSError):
+                sock.sendall(greeting[:cut] + random.bytes(int(random.integers(0, 300))))
+            if start % 100 == 0:
+                stranger = stack.enter_context(context.socket(zmq.DEALER))
+                stranger.linger = 0
+                ClientKeys(new_pair("stranger"), smith.server.public).secure(stranger)
+                stranger.connect(service.endpoint)
+                stranger.send(encode(Status(1)))
+            stream.send(np.ascontiguousarray(records[start : start + 10]), last=start == 990)
+            commits += stream.poll(0.001)
+        assert answers_in(commits + stream.drain()) == undisturbed(records)
+        assert stream.resumes == 0
+    assert wait_for_log(service, "unknown key")
+
+
+def test_a_routing_id_of_ones_own_is_no_way_in(locked: tuple[Service, Locksmith]) -> None:
+    """The same id, first with one key, then with another: each message counts as its own key's."""
+    service, smith = locked
+    answers = []
+    with zmq.Context() as context:
+        for name in ("right", "other", "right"):
+            with context.socket(zmq.DEALER) as sock:
+                sock.linger = 0
+                sock.routing_id = b"the-same"
+                smith.keys(name).secure(sock)
+                for _ in range(200):
+                    with suppress(zmq.Again):  # the one before may still have the id
+                        sock.connect(service.endpoint)
+                        sock.send(encode(Status(1)))
+                        if sock.poll(100):
+                            answers.append(b"NOT" if b"may not watch" in sock.recv() else b"yes")
+                            break
+                        sock.disconnect(service.endpoint)
+    assert answers == [b"yes", b"NOT", b"yes"]
+
+
 def test_local_sockets_ask_for_no_key(smith: Locksmith, tmp_path: Path) -> None:
     """One lane, both ways in: files' permissions for one, keys for the other."""
     smith.authorise(RIGHTS)
@@ -323,6 +374,45 @@ def test_commands_take_keys(locked: tuple[Service, Locksmith]) -> None:
     assert "give the .secret file" in twisted.stderr
     for ran in (told, without, half, twisted):
         assert not any(secret in ran.stdout + ran.stderr for secret in smith.secrets)
+
+
+def test_a_simulator_and_a_replay_with_keys(
+    locked: tuple[Service, Locksmith], tmp_path: Path
+) -> None:
+    service, smith = locked
+    own = smith.keys("boss").own.name
+    keys = [
+        *("--key", str(smith.folder / f"{own}.secret")),
+        *("--server-key", str(smith.folder / "service.public")),
+    ]
+
+    def run(*arguments: str) -> dict[str, object]:
+        command = [sys.executable, "-m", "qdec", *arguments, *keys, "--endpoint", service.endpoint]
+        ran = subprocess.run(
+            [*command, "--json"], capture_output=True, text=True, timeout=100, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        last: dict[str, object] = json.loads(ran.stdout.splitlines()[-1])
+        return last
+
+    assert run("qpu", "-d", "3", "-c", "100", "-s", "1")["errors"] == 0
+    circuit = memory(d=3, rounds=5, p=0.01)
+    (tmp_path / "c.stim").write_text(str(circuit))
+    events = circuit.compile_detector_sampler(seed=1).sample(50, append_observables=False)
+    (tmp_path / "d.01").write_text("".join("".join("01"[b] for b in row) + "\n" for row in events))
+    replayed = run("replay", "--circuit", f"{tmp_path}/c.stim", "--dets", f"{tmp_path}/d.01")
+    assert replayed["shots"] == 50
+
+
+def test_the_doctor_knows_its_service_without_a_key(locked: tuple[Service, Locksmith]) -> None:
+    """A refusal that only the service's key can have made is proof enough."""
+    service, _ = locked
+    command = [sys.executable, "-m", "qdec", "doctor", "--json", "-c", str(service.config)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    found = {row["name"]: row for row in json.loads(ran.stdout)["checks"]}
+    assert found["endpoints"]["value"] == "2 in use by a running qdec"
+    assert found["security"]["status"] == "ok"
+    assert "5 authorised key(s)" in found["security"]["value"]
 
 
 def test_a_service_with_a_loose_key_does_not_start(smith: Locksmith, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ _BIND_PATIENCE_S = 5.0
 _LINGER_MS = 2000
 # A peer that connects and does not finish its handshake is let go after so long.
 _HANDSHAKE_MS = 10_000
+# Peers whose users are remembered.
+_MAX_KNOWN = 4096
 # Events of the monitor looked at together.
 _NEWS = 256
 # Failed before anybody was asked who it is: no CURVE, or with another service's key. Whom the ZAP
@@ -63,6 +65,8 @@ class Router:
         self._on_refusal = on_refusal
         self._rarely = Rarely(log)
         self._secured = secret is not None
+        # Asking libzmq for a message's user takes longer than receiving it.
+        self._users: dict[bytes, str] = {}
         self._door = ZapDoor(context, access, on_refusal) if self._secured else None
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -114,21 +118,33 @@ class Router:
         Parts beyond what is legal are dropped.
         """
         sock = self._socket
-        user = LOCAL
         try:
-            if self._secured:
-                first = sock.recv(zmq.NOBLOCK, copy=False)
-                peer, user = first.bytes, _user(first)
-            else:
-                peer = sock.recv(zmq.NOBLOCK)
+            peer = sock.recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
         parts: list[bytes] = []
+        user = self._users.get(peer) if self._secured else LOCAL
+        if user is None:
+            user = self._introduced(peer, parts)
         while sock.getsockopt(zmq.RCVMORE):
             part = sock.recv()
             if len(parts) <= MAX_PARTS:
                 parts.append(part)
         return peer, parts or [b""], user
+
+    def _introduced(self, peer: bytes, parts: list[bytes]) -> str:
+        """The user of a peer not known yet; takes the message's first part, which carries it."""
+        if not self._socket.getsockopt(zmq.RCVMORE):
+            return ""
+        frame = self._socket.recv(copy=False)
+        parts.append(frame.bytes)
+        user = _property(frame, "User-Id")
+        # An id of the client's own choice may be another's the next time; libzmq's own are not.
+        if not _property(frame, "Identity"):
+            if len(self._users) >= _MAX_KNOWN:
+                self._users.clear()
+            self._users[peer] = user
+        return user
 
     def send(self, peer: bytes, parts: list[bytes]) -> bool:
         """Send now or never. False if the peer is gone, or has stopped reading."""
@@ -168,6 +184,8 @@ class Router:
                     self._rarely.warning("handshake", _HANDSHAKE_FAILED)
             else:
                 left = True
+        if left:
+            self._users.clear()  # ids of who has left are nobody's now
         return left
 
     def admit(self) -> bool:
@@ -194,9 +212,9 @@ _HANDSHAKE_FAILED = (
 )
 
 
-def _user(frame: zmq.Frame) -> str:
-    """What the handshake's judge said of the connection that a frame came by; empty if nothing."""
+def _property(frame: zmq.Frame, name: str) -> str:
+    """What libzmq knows of the connection that a frame came by; empty if nothing."""
     try:
-        return str(frame.get("User-Id") or "")
+        return str(frame.get(name) or "")
     except zmq.ZMQError:
         return ""
