@@ -248,6 +248,12 @@ def client_keys(key: Path | None = None, server_key: Path | None = None) -> Clie
     return ClientKeys(read_secret(mine), read_public(theirs)[1])
 
 
+def forget_environment() -> None:
+    """Have this process, and what it starts, use no keys that its environment names."""
+    for name in (KEY_ENV, SERVER_KEY_ENV):
+        os.environ.pop(name, None)
+
+
 def _from_environment(name: str) -> Path | None:
     value = os.environ.get(name)
     return Path(value) if value else None
