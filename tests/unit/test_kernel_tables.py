@@ -130,7 +130,8 @@ def test_launches_cover_every_window_within_the_limits(
     assert launch.shared == each * shared <= MAX_SHARED
     assert groups <= 65535
     if each > 1:
-        assert tiles * groups >= min(2 * multiprocessors, tiles * windows)
+        assert tiles * groups >= min(4 * multiprocessors, tiles * windows)
+        assert each < 2 * windows
 
 
 def test_a_batch_that_no_device_takes_is_refused() -> None:

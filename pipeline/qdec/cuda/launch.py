@@ -12,6 +12,13 @@ from typing import Any
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
 from qdec.errors import EngineError
 
+# By file.
+KERNELS = {
+    "unpack": ("unpack_8", "unpack_16", "unpack_32"),
+    "residual": ("residual_f16", "residual_f32"),
+    "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
+}
+
 
 class Kernels:
     """The compiled kernels, loaded into the current device's primary context."""
@@ -63,10 +70,3 @@ class Kernels:
                 )
         except self._cupy.cuda.driver.CUDADriverError as error:
             raise EngineError(f"{launch.kernel}: {error}") from None
-
-
-KERNELS = {
-    "unpack": ("unpack_8", "unpack_16", "unpack_32"),
-    "residual": ("residual_f16", "residual_f32"),
-    "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
-}

@@ -97,7 +97,7 @@ class Device:
     multiprocessors: int = 132
 
     def shape(self, kernel: str, tiles: int, windows: int, *, shared_each: int = 0) -> Launch:
-        """As many windows per block, up to 8, as leave two blocks to every multiprocessor.
+        """As many windows per block, up to 8, as leave four blocks to every multiprocessor.
 
         Raises:
             GeometryError: there are no windows, too many, or a window's tile does not fit into
@@ -112,8 +112,9 @@ class Device:
             )
         each = MOST_WINDOWS_EACH
         while each > 1 and (
-            each * shared_each > MAX_SHARED
-            or tiles * -(-windows // each) < min(2 * self.multiprocessors, tiles * windows)
+            each // 2 >= windows
+            or each * shared_each > MAX_SHARED
+            or tiles * -(-windows // each) < min(4 * self.multiprocessors, tiles * windows)
         ):
             each //= 2
         return Launch(kernel, (tiles, -(-windows // each)), windows, each, each * shared_each)

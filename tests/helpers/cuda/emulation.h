@@ -181,7 +181,6 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
         return set;
     });
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 
 template <typename Value>
 Value __shfl_xor_sync(unsigned mask, Value value, int other) {
@@ -191,6 +190,27 @@ Value __shfl_xor_sync(unsigned mask, Value value, int other) {
         std::memcpy(&result, &lanes[from], 4);
         return result;
     });
+}
+
+template <typename Combine>
+unsigned reduced(unsigned mask, unsigned value, Combine combine) {
+    return emulation::exchange(mask, value, [combine](const std::uint32_t* lanes) {
+        unsigned result = lanes[0];
+        for (unsigned i = 1; i < emulation::kLanes; ++i) result = combine(result, lanes[i]);
+        return result;
+    });
+}
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a < b ? a : b; });
+}
+inline unsigned __reduce_add_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a + b; });
+}
+inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a | b; });
+}
+inline unsigned __reduce_xor_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a ^ b; });
 }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
@@ -208,6 +228,11 @@ inline float __uint_as_float(unsigned bits) {
     float value;
     std::memcpy(&value, &bits, 4);
     return value;
+}
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, 4);
+    return bits;
 }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
