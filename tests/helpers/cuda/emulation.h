@@ -107,8 +107,10 @@ inline void run_fibre() {
     swapcontext(&block.fibres[block.current].context, &block.scheduler);
 }
 
-// False if threads wait for each other for ever.
+// False if threads wait for each other for ever. Every other block runs its threads backwards, so
+// that a missing barrier shows whichever way what it should keep apart flows.
 inline bool run_block(unsigned threads) {
+    const bool backwards = (blockIdx.x ^ blockIdx.y) & 1;
     block.warps.assign(threads / kLanes, Warp{});
     block.barrier = Rendezvous{};
     block.fibres.resize(threads);
@@ -123,7 +125,8 @@ inline bool run_block(unsigned threads) {
     for (bool all = false; !all;) {
         all = true;
         block.progress = false;
-        for (unsigned i = 0; i < threads; ++i) {
+        for (unsigned step = 0; step < threads; ++step) {
+            const unsigned i = backwards ? threads - 1 - step : step;
             if (block.fibres[i].done) continue;
             all = false;
             block.current = i;
