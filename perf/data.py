@@ -23,8 +23,8 @@ from rich.progress import track
 from qdec.neural.folded import Architecture
 from qdec.neural.grid import ROTATED
 from qdec_tools.noise import named_noise
-from qdec_tools.training.data import make_kind
 from qdec_tools.training.feed import Blocks, Feed, block_rng
+from qdec_tools.training.folded_data import make_kind
 from qdec_tools.training.ising_data import IsingSampler, Kind
 
 LABELS = ("edges", "ising")

@@ -31,6 +31,7 @@ from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
 from qdec.match.escalate import Switching
 from qdec.match.tier import FALLBACK, Tier
+from qdec.neural.engine import Choice, PrecisionChoice
 from qdec.neural.store import SUFFIX
 from qdec.windows import parse_geometry
 
@@ -244,6 +245,12 @@ class AcceleratorConfig(_Frozen):
         enabled: without it, matching answers those streams, and says so.
         cpu: core to pin it to, none of a lane's.
         threads: of the libraries that it decodes with.
+        engine: what runs networks: ``openvino`` on the processor, ``tensorrt`` or ``torch`` on a
+            GPU; ``auto`` takes a GPU's where it can be had.
+        fallback: run networks on the processor where the engine cannot be had; without it the
+            service does not start.
+        precision: of networks, where engine and network have it; ``auto``: on the processor int8,
+            else bf16, else fp32; on a GPU fp16.
         batch: most windows that are decoded together.
         margin_us: how much earlier than matching must begin for the deadline's sake a lane gives
             up waiting for an answer, at least: what a lane may be late itself. One that was later
@@ -253,6 +260,9 @@ class AcceleratorConfig(_Frozen):
     enabled: bool = True
     cpu: Annotated[int, Field(ge=0, lt=8192)] | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    engine: Choice = "auto"
+    fallback: bool = True
+    precision: PrecisionChoice = "auto"
     batch: Annotated[int, Field(ge=1, le=65_536)] = 64
     margin_us: Annotated[int, Field(ge=0, le=1_000_000)] = 300
 

@@ -12,6 +12,7 @@ from helpers.circuits import memory
 from helpers.replays import qdec
 from helpers.services import lane_pids, wait_for_log
 from qdec.codes import Code
+from qdec.neural.engine import why_not
 from qdec_tools.service import Service, running_service
 
 CIRCUIT = memory(d=3, rounds=8)
@@ -90,3 +91,28 @@ def test_a_reload_changes_what_can_change_and_refuses_what_cannot(tmp_path: Path
 def reload(service: Service, text: str) -> None:
     service.config.write_text(text)
     os.kill(service.pid, signal.SIGHUP)
+
+
+needs_no_gpu = pytest.mark.skipif(not why_not("tensorrt"), reason="TensorRT can be had here")
+NETWORK = 'code = "d3.stim"\ntier = "speed"\nendless = true\nwindows = "6,3"\n'
+
+
+@needs_no_gpu
+def test_an_engine_that_cannot_be_had_is_refused_where_nothing_may_take_its_place(
+    config: Path,
+) -> None:
+    written(config, f'{NETWORK}[accelerator]\nengine = "tensorrt"\nfallback = false', "")
+    done = qdec("serve", "--config", str(config))
+    assert done.returncode == 78, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('qdec: engine = "tensorrt" cannot be had: ')
+    assert last.endswith("under [accelerator]")
+
+
+@needs_no_gpu
+def test_otherwise_networks_run_on_the_processor(config: Path) -> None:
+    stream = f'[[stream]]\nname = "net"\n{NETWORK}'.replace("d3.stim", f"{config.parent}/d3.stim")
+    engine = '[accelerator]\nengine = "tensorrt"\n'
+    with running_service(tables=stream + engine) as service:
+        wait_for_log(service, "engine 'tensorrt' cannot be had, networks run on the processor")
+        wait_for_log(service, "networks run in openvino")

@@ -172,6 +172,12 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
         29,
         ("core 1", "another"),
     ),
+    "an engine that there is not": (
+        "[gateway]",
+        '[accelerator]\nengine = "cuda"\n[gateway]',
+        29,
+        ("engine", "tensorrt"),
+    ),
     "accelerated by default": (
         'tier = "correlated"',
         "accelerated = true",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zmq
 
-from qdec.doctor import cpu, endpoints, memory, network, realtime, service, software
+from qdec.doctor import cpu, endpoints, gpu, memory, network, realtime, service, software
 from qdec.doctor.check import Check, Group
 from qdec.doctor.checks import GROUPS
 from qdec.doctor.cpu import IdleState
@@ -22,6 +22,8 @@ from qdec.findings import Finding, Status, fail, ok, unknown, warn
 OK, WARN, FAIL, UNKNOWN = Status.OK, Status.WARN, Status.FAIL, Status.UNKNOWN
 NONE_SAID = Answer({}, "no answer within 1.0 s")
 CRASHED = Answer({}, "the probe ended with status -4")
+DRIVER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Wed Jul 23 2026\nGCC version: 12.2.0"
+NODES = {0: {0, 1, 2, 3}, 1: {4, 5, 6, 7}}
 KEY = Path("/var/lib/qdec/cursor.key")
 HOME = Path("/var/lib/qdec")
 
@@ -32,6 +34,11 @@ def latency(p99: float = 50.0, stall: float = 10.0, fifo: bool = True) -> Answer
 
 def lane(name: str, status: str, fix: str = "", refused: tuple[int, ...] = ()) -> Answer:
     return Answer({"found": {name: [status, "as it is", fix]}, "refused": list(refused)})
+
+
+def device(**changes: Any) -> dict[str, Any]:
+    row = {"name": "H200", "capability": [9, 0], "memory": 141 << 30, "bus": "0000:1B:00.0"}
+    return {**row, "persistence": True, "mig": False, **changes}
 
 
 # What was judged, and the status and a word that must come of it (in the fix, if there is one).
@@ -113,6 +120,50 @@ CASES: list[tuple[Finding, Status, str]] = [
     (network.judge_files(-1, 1024), OK, "per process"),
     (network.judge_files(1024, 1024), WARN, "LimitNOFILE=1088"),
     (network.judge_files(64, 1024), FAIL, "LimitNOFILE=1088"),
+    (gpu.judge_driver(False, None, Answer({})), OK, "on the processor"),
+    (gpu.judge_driver(True, None, Answer({})), WARN, "--gpus all"),
+    (gpu.judge_driver(True, DRIVER.format("580.65.06"), Answer({"devices": []})), OK, "580.65.06"),
+    (gpu.judge_driver(True, DRIVER.format("535.104.12"), Answer({"devices": []})), WARN, "580"),
+    (
+        gpu.judge_driver(True, DRIVER.format("580.65.06"), Answer({"trouble": "it is stuck"})),
+        WARN,
+        "nvidia-smi",
+    ),
+    (gpu.judge_driver(True, DRIVER.format("580.65.06"), NONE_SAID), UNKNOWN, "no answer"),
+    (gpu.judge_driver(True, "odd", Answer({"devices": []})), OK, "odd"),
+    (gpu.judge_devices([]), UNKNOWN, "did not answer"),
+    (gpu.judge_devices([device()]), OK, "H200, 141 GiB, compute capability 9.0"),
+    (gpu.judge_devices([device(capability=[7, 5])]), WARN, "Ampere"),
+    (gpu.judge_persistence([device()]), OK, "on"),
+    (gpu.judge_persistence([device(persistence=False)]), WARN, "nvidia-smi -pm 1"),
+    (gpu.judge_persistence([device(persistence=None)]), UNKNOWN, "not told"),
+    (gpu.judge_mig([device()]), OK, "off"),
+    (gpu.judge_mig([device(mig=None)]), OK, "none"),
+    (gpu.judge_mig([device(mig=True)]), WARN, "CUDA_VISIBLE_DEVICES"),
+    (gpu.judge_numa(None, NODES, [1]), UNKNOWN, "not exposed"),
+    (gpu.judge_numa("-1", NODES, [1]), OK, "one node"),
+    (gpu.judge_numa("0", {0: {0, 1}}, [1]), OK, "one node"),
+    (gpu.judge_numa("1", NODES, [4]), OK, "node 1 (cores 4-7)"),
+    (gpu.judge_numa("1", NODES, []), OK, "not pinned"),
+    (gpu.judge_numa("1", NODES, [2, 5]), WARN, "cpu = 4"),
+    (gpu.judge_package("cupy", "14.2.0 (cupy-cuda13x)"), OK, "14.2.0"),
+    *((gpu.judge_package(one, None), WARN, "qdec[gpu]") for one in ("tensorrt", "cupy", "pycuda")),
+    (gpu.judge_torch(None), OK, "stands in"),
+    (gpu.judge_torch("2.13.0+cpu (torch)"), OK, "without CUDA"),
+    (gpu.judge_torch("2.11.0+cu130 (torch)"), OK, "cu130"),
+    (gpu.judge_memlock(64 << 10, 64 << 10, privileged=False), WARN, "LimitMEMLOCK=infinity"),
+    (gpu.judge_memlock(64 << 10, -1, privileged=False), OK, "no limit"),
+    (gpu.judge_memlock(64 << 10, 4 << 30, privileged=False), OK, "4096 MiB"),
+    (gpu.judge_memlock(64 << 10, 64 << 10, privileged=True), OK, "CAP_IPC_LOCK"),
+    (gpu.judge_reserved("HugePages_Total:   8\nHugepagesize:    2048 kB"), OK, "8 of 2 MiB"),
+    (gpu.judge_reserved("HugePages_Total:   0\nHugepagesize:    2048 kB"), OK, "none"),
+    (gpu.judge_reserved(None), UNKNOWN, "not exposed"),
+    (gpu.judge_engine("auto", True, {"tensorrt": "a", "torch": "b"}), OK, "on the processor"),
+    (gpu.judge_engine("auto", True, {"tensorrt": "a"}), OK, "torch"),
+    (gpu.judge_engine("openvino", False, {}), OK, "openvino"),
+    (gpu.judge_engine("tensorrt", False, {}), OK, "tensorrt"),
+    (gpu.judge_engine("tensorrt", True, {"tensorrt": "do a"}), WARN, "do a"),
+    (gpu.judge_engine("torch", False, {"torch": "do b"}), FAIL, "do b"),
     (service.judge_config(Path("q.toml"), "", 2, 3), OK, "2 lane(s), 3 stream(s)"),
     (service.judge_config(Path("q.toml"), "q.toml:3: no", 0, 0), FAIL, "--config q.toml --check"),
     (service.judge_endpoints({"a": "", "b": endpoints.TAKEN}, ["b"]), OK, "1 free, 1 in use"),
@@ -240,6 +291,61 @@ def test_a_laptop(laptop: Machine, group: str, name: str, word: str) -> None:
 def test_a_laptop_is_a_machine_itself_and_has_systemd(laptop: Machine) -> None:
     assert look(laptop, "cpu", "virtualisation").status is OK
     assert look(laptop, "service", "systemd").status is OK
+
+
+GPU_FILES = {
+    "sys/bus/pci/devices/0000:1b:00.0/vendor": "0x10de",
+    "sys/bus/pci/devices/0000:1b:00.0/class": "0x030200",
+    "sys/bus/pci/devices/0000:1b:00.0/numa_node": "1",
+    "sys/devices/system/node/node0/cpulist": "0-3",
+    "sys/devices/system/node/node1/cpulist": "4-7",
+    "proc/meminfo": "HugePages_Total:   0\nHugepagesize:    2048 kB",
+}
+
+
+def gpu_lines(machine: Machine) -> dict[str, Finding]:
+    group = [one for one in GROUPS if one.name == "gpu"]
+    return {line.name: line.finding for line in examine(machine, group)}
+
+
+def test_a_gpu_without_a_driver_or_another_card_is_one_line(
+    laptop: Machine, tmp_path: Path
+) -> None:
+    (finding,) = gpu_lines(laptop).values()
+    assert finding.status is OK
+    for path, text in GPU_FILES.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    (finding,) = gpu_lines(laptop).values()
+    assert finding.status is WARN
+    sound = tmp_path / "sys/bus/pci/devices/0000:1b:00.0/class"
+    sound.write_text("0x040300\n")
+    (finding,) = gpu_lines(laptop).values()
+    assert finding.status is OK
+
+
+def test_a_machine_with_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in {**GPU_FILES, "proc/driver/nvidia/version": DRIVER.format("580.65")}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    config = tmp_path / "qdec.toml"
+    config.write_text(
+        '[accelerator]\nengine = "tensorrt"\nfallback = false\n'
+        '[[lane]]\nendpoints = ["tcp://127.0.0.1:7600"]\ncpu = 2\n'
+    )
+    machine = Machine(root=tmp_path, config_path=config)
+    packages = {"tensorrt": "11.4 (tensorrt-cu13)", "cupy": None, "pycuda": "2026.1 (pycuda)"}
+    facts = {"devices": [device()], "packages": {**packages, "torch": None}}
+    monkeypatch.setattr(machine, "_run", lambda key, seconds: Answer(facts))
+    found = gpu_lines(machine)
+    assert len(found) == len(gpu.CHECKS)
+    bad = {name: one.status for name, one in found.items() if one.status in (WARN, FAIL)}
+    bad.pop("pinned memory", None)  # this machine's own limit
+    assert bad == {"numa": WARN, "cupy": WARN, "engine": FAIL}
+    assert "lanes are on 2" in found["numa"].value
+    assert "cupy is not installed" in found["engine"].fix
+    facts["packages"]["cupy"] = "14.2 (cupy-cuda13x)"
+    assert gpu_lines(machine)["engine"] == ok("tensorrt")
 
 
 def test_a_machine_that_says_nothing_is_unknown_and_not_well(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.networks import SHAPE, convolutions, model, reference, value, weights
 from qdec.errors import EngineError, ModelError
-from qdec.neural import onnx_model
+from qdec.neural import engine, onnx_model
+from qdec.neural.collect import Wanted, collecting
 from qdec.neural.engine import compile_network, precisions
 from qdec.neural.onnx_model import parse_model
 
@@ -280,3 +282,88 @@ def test_damaged_models_are_refused_or_still_run(data: st.DataObject) -> None:
         del content[data.draw(st.integers(0, len(content))) :]
     with contextlib.suppress(ModelError):
         parse_model(bytes(content))
+
+
+# -- which engine ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Whatever is settled in a test is forgotten behind it."""
+    for name in ("_engine", "_batches", "_may_build"):
+        monkeypatch.setattr(engine, name, getattr(engine, name))
+    return monkeypatch
+
+
+def there(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def look(name: str) -> Callable[[], None]:
+        def found() -> None:
+            if name not in names:
+                raise EngineError(f"{name} is not here: install it")
+
+        return found
+
+    monkeypatch.setattr(engine, "_LOOKS", {name: look(name) for name in engine.ENGINES})
+
+
+@pytest.mark.parametrize(
+    ("have", "taken"),
+    [
+        (("openvino",), "openvino"),
+        (("openvino", "torch"), "torch"),
+        (("openvino", "torch", "tensorrt"), "tensorrt"),
+    ],
+)
+def test_auto_takes_a_gpus_engine_where_there_is_one(
+    settled: pytest.MonkeyPatch, have: tuple[str, ...], taken: str
+) -> None:
+    there(settled, *have)
+    assert engine.use_engine("auto", fallback=False) == taken
+    assert engine.floating() == ("fp32" if taken == "openvino" else "fp16")
+    assert [one for one, why in engine.engines().items() if not why] == [
+        one for one in engine.ENGINES if one in have
+    ]
+
+
+def test_an_engine_that_cannot_be_had_is_replaced_or_refused(
+    settled: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there(settled, "openvino")
+    with pytest.raises(EngineError, match=r"tensorrt is not here: install it; .*fallback = true"):
+        engine.use_engine("tensorrt", fallback=False)
+    assert engine.use_engine("tensorrt", fallback=True) == "openvino"
+    assert "tensorrt is not here: install it" in caplog.text
+    compile_network(convolutions())
+
+
+def test_gpu_engines_say_what_is_missing_here() -> None:
+    for name, why in engine.engines().items():
+        if name == "openvino":
+            assert not why
+        elif why:  # on a machine without a GPU
+            assert re.search(r"pip install|driver|no GPU", why), why
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(1, (1,)), (2, (1, 2)), (64, (1, 4, 16, 64)), (100, (1, 4, 16, 64, 100))]
+)
+def test_buckets_reach_the_largest_batch(most: int, sizes: tuple[int, ...]) -> None:
+    assert engine.buckets(most) == sizes
+
+
+def test_what_will_be_run_is_found_out_without_running_it() -> None:
+    content = convolutions()
+    with collecting("tensorrt") as found:
+        assert precisions()[-1] == "fp16"
+        network = compile_network(content, precision="fp16")
+        for size in ((2, 3, 3), (2, 3, 3), (4, 3, 3)):
+            answer = network(np.ones((2, 4, *size), dtype=np.float32))
+            assert answer.shape == (2, 4, *size)
+            assert not answer.any()
+        with pytest.raises(EngineError, match="takes float32"):
+            network(np.ones((2, 3, 2, 3, 3), dtype=np.float32))
+    assert list(found.wanted) == [
+        Wanted(content, "fp16", (2, 3, 3)),
+        Wanted(content, "fp16", (4, 3, 3)),
+    ]
+    assert compile_network(content)(np.ones((1, 4, 2, 3, 3), dtype=np.float32)).any()

@@ -13,5 +13,5 @@ from qdec.errors import EngineError
 
 def test_without_cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(EngineError, match="pip install cupy-cuda13x"):
+    with pytest.raises(EngineError, match=r"pip install 'qdec\[gpu\]'"):
         Kernels(tmp_path)

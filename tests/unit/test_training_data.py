@@ -10,12 +10,14 @@ import pytest
 from qdec.codes import Code
 from qdec.errors import ConfigError
 from qdec.neural.grid import ROTATED, Lattice
+from qdec.neural.ising.patch import Orientation
 from qdec.windows.cut import cut, merge_parallel
 from qdec.windows.geometry import Window
 from qdec_tools.circuits import memory
 from qdec_tools.noise import NoiseModel, si1000, uniform
 from qdec_tools.training.command import RECIPES, find_recipe
-from qdec_tools.training.data import Data, FedData, make_kind
+from qdec_tools.training.data import Data, FedData
+from qdec_tools.training.folded_data import make_kind
 from qdec_tools.training.recipe import Mix, Recipe, read_recipe
 from qdec_tools.training.sampler import Sampler
 
@@ -93,7 +95,7 @@ def test_every_kind_of_window_has_the_rounds_asked_for(kind: str) -> None:
 
 def test_a_step_always_sees_the_same_data() -> None:
     recipe = read_recipe(find_recipe("accuracy"))
-    one, two = (Data(recipe, recipe.network.architecture) for _ in range(2))
+    one, two = (Data(recipe) for _ in range(2))
     for step in (7, 3, 7):
         a, b = one.batch(step), two.batch(step)
         np.testing.assert_array_equal(a.events, b.events)
@@ -110,8 +112,7 @@ def test_steps_see_the_same_data_when_other_processes_draw_it() -> None:
     recipe = Recipe.model_validate(
         {"name": "t", "tier": "speed", "steps": 9, "cells": 500, "network": sizes, "data": mixes}
     )
-    arch = recipe.network.architecture
-    alone, fed = Data(recipe, arch), FedData(recipe, arch, workers=1)
+    alone, fed = Data(recipe), FedData(recipe, workers=1)
     try:
         for step, stream in ((5, 0), (6, 0), (2, 1), (7, 0), (3, 0)):  # 3: back at a checkpoint
             a, b = alone.batch(step, stream), fed.batch(step, stream)
@@ -121,6 +122,108 @@ def test_steps_see_the_same_data_when_other_processes_draw_it() -> None:
             np.testing.assert_array_equal(a.kind.prior, b.kind.prior)
     finally:
         fed.close()
+
+
+ISING = """
+name = "t"
+tier = "ising"
+steps = 9
+cells = 2000
+[network]
+family = "ising"
+filters = [8, 4]
+kernels = [3, 3]
+[[data]]
+distance = 3
+kind = "middle"
+rounds = [5]
+noise = [0.02]
+[[data]]
+distance = 5
+rounds = [4]
+noise = [0.02]
+closed_by = "perfect"
+"""
+
+
+def ising_recipe(tmp_path: Path, *change: str) -> Recipe:
+    path = tmp_path / "ising.toml"
+    assert not change or change[0] in ISING
+    path.write_text(ISING.replace(*change, 1) if change else ISING)
+    return read_recipe(path)
+
+
+def test_windows_of_isings_family_are_those_its_tier_is_shown(tmp_path: Path) -> None:
+    data = Data(ising_recipe(tmp_path))
+    seen: dict[tuple[int, Orientation, str], int] = {}
+    for step in range(60):
+        batch = data.batch(step)
+        kind = batch.kind
+        sampler = kind.sampler
+        past = 0 if sampler.kind.starts else 2  # the halo of two 3x3x3 layers
+        distance = sampler.kind.distance
+        shape = (2, past + sampler.kind.rounds, distance, distance)
+        assert (kind.past, kind.presence.shape) == (past, shape)
+        assert kind.cells == (past + sampler.kind.rounds) * distance**2
+        assert len(batch.events) == 2000 // kind.cells
+        assert not batch.labels[:, ~kind.exists].any()
+        # What is quiet has every stabiliser, and none of a wrong kind fires.
+        np.testing.assert_array_equal(
+            kind.presence[:, :past], np.repeat(sampler.patch.presence[:, None], past, axis=1)
+        )
+        assert not batch.events[:, kind.presence[:, past:] == 0].any()
+        at = (distance, sampler.kind.orientation, sampler.kind.basis)
+        seen[at] = seen.get(at, 0) + 1
+        again = data.batch(step)
+        np.testing.assert_array_equal(again.events, batch.events)
+    assert len(seen) == 16  # both distances and bases, all orientations
+
+
+def test_corrections_of_isings_family_explain_its_events(tmp_path: Path) -> None:
+    """A perfect round closes the window, so labels leave nothing: c flips, m flips twice."""
+    data = Data(ising_recipe(tmp_path))
+    checked = 0
+    for step in range(30):
+        batch = data.batch(step)
+        sampler = batch.kind.sampler
+        if sampler.kind.end != "perfect":
+            continue
+        rounds, size = sampler.kind.rounds, sampler.kind.distance
+        flips = batch.labels[:, :2].reshape(-1, 2, rounds, size * size).astype(np.int64)
+        for kind in range(2):
+            checks, cells = sampler.patch.checks[kind], sampler.patch.cells[kind]
+            found = flips[:, kind] @ checks.T.astype(np.int64)
+            wrong = batch.labels[:, 2 + kind].reshape(-1, rounds, size * size)[:, :, cells]
+            found = found + wrong
+            found[:, 1:] += wrong[:, :-1]
+            events = batch.events[:, kind].reshape(-1, rounds, size * size)[:, :, cells]
+            present = batch.kind.presence[kind].reshape(rounds, -1)[:, cells] > 0
+            np.testing.assert_array_equal(events[:, present], (found % 2)[:, present])
+            checked += int(present.sum())
+    assert checked
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("distance = 3", "distance = 4"), "odd one"),
+        (("distance = 3", "distance = 33"), "3 to 31"),
+        (('tier = "ising"', 'tier = "speed"'), "not answered by networks of family 'ising'"),
+        (("kernels = [3, 3]", "kernels = [3, 4]"), "odd sizes"),
+        (("kernels = [3, 3]", "kernels = [3]"), "no Ising network"),
+        (("kernels = [3, 3]", "model = 1"), "write model, or filters and kernels"),
+        (("kernels = [3, 3]", ""), "write model, or filters and kernels"),
+        (("filters = [8, 4]", "filters = [8, 5]"), "no Ising network"),
+        (('family = "ising"', 'family = "islng"'), "network: there are the families"),
+        (('family = "ising"', "family = 3"), "network: there are the families"),
+        (("cells = 2000", "cells = 50"), "cells"),
+    ],
+)
+def test_wrong_recipes_of_isings_family_are_refused_with_words(
+    tmp_path: Path, change: tuple[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ising_recipe(tmp_path, *change)
 
 
 def test_the_noise_of_a_recipe_is_a_model_by_name_or_ones_own() -> None:
@@ -167,6 +270,8 @@ def test_shipped_recipes_are_sound() -> None:
         (('name = "accuracy"', 'name = "../x"'), "name"),
         (("[network]", "[network"), "recipe.toml"),
         (("seed = 1", "cells = 100"), "cells"),
+        (('tier = "accuracy"', 'tier = "ising"'), "not answered by networks of family 'folded'"),
+        (("share = 5", 'closed_by = "perfect"'), "for the family 'ising'"),
     ],
 )
 def test_wrong_recipes_are_refused_with_words(

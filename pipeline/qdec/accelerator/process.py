@@ -9,14 +9,16 @@ import time
 
 from qdec.accelerator.compiled import compile_kinds
 from qdec.accelerator.doorbells import Doorbells, ring, silence
-from qdec.accelerator.worker import Kind, Worker
+from qdec.accelerator.executor import CallingExecutor, Executor, Kind
+from qdec.accelerator.exits import STATUSES
+from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
 from qdec.child import Child, main
 from qdec.config import AcceleratorConfig, Config
-from qdec.errors import ConfigError
+from qdec.errors import ConfigError, DeviceError, EngineError
 from qdec.lane import realtime
 from qdec.lane.library import Library
-from qdec.neural.engine import use_threads
+from qdec.neural.engine import stop_building, use_engine, use_threads
 
 log = logging.getLogger("qdec.accelerator")
 # How long it waits for requests. Lanes do not ask an accelerator that is silent for a quarter of a
@@ -43,11 +45,22 @@ class Accelerator:
             ConfigError: a stream's windows cannot be compiled for its tier.
             ChannelClosed: the supervisor is gone.
         """
+        try:
+            return self._run()
+        except DeviceError as error:
+            log.exception("the accelerator ends: %s", error)
+            return STATUSES[error.kind]
+
+    def _run(self) -> int:
         message = self._child.wait_for("warm")
         if message is None:
             return 0
         config = Config.model_validate(message["config"])
-        _set_up(config.accelerator)
+        try:
+            _set_up(config.accelerator)
+        except EngineError as error:
+            self._child.control.send("failed", message=str(error))
+            return 2
         if not self._compile(config, strict=message["strict"]):
             return 2
         realtime.settle()
@@ -80,27 +93,44 @@ class Accelerator:
         self._bells = Doorbells(self._child.doorbells)
         self._stats = arena.share_accelerator()
         exchanges = [arena.share_exchange(slot) for slot in range(self._bells.slots)]
+        batch = config.accelerator.batch
+        self._executor = self._start_executor(batch)
         self._worker = Worker(
             exchanges,
             self._kinds,
             generation,
-            batch=config.accelerator.batch,
+            batch=batch,
             stats=self._stats,
+            executor=self._executor,
         )
+        stop_building()
         self._beat()
         log.info("answers %d kinds of windows", len(self._kinds))
         # Lanes hand over nothing before the supervisor has heard this.
         self._child.control.send("serving")
         self._loop()
 
+    def _start_executor(self, batch: int) -> Executor:
+        """What runs the batches.
+
+        Raises:
+            DeviceError: the device does not do that.
+        """
+        return CallingExecutor(self._kinds, batch)
+
     def _loop(self) -> None:
         control, bell = self._child.control.fileno(), self._bells.accelerator
+        done = self._executor.fileno()
+        watched = [control, bell] + ([] if done is None else [done])
         next_look = 0.0
         while True:
             called: list[int] = []
-            if not self._worker.pending:
-                called = select.select([control, bell], [], [], _PATIENCE_S)[0]
-                if not called:
+            patience = _PATIENCE_S
+            if self._worker.pending:
+                patience = min(patience, (self._worker.wake_at - time.monotonic_ns()) / 1e9)
+            if patience > 0:
+                called = select.select(watched, [], [], patience)[0]
+                if not called and not self._worker.pending:
                     realtime.tidy()
             silence(bell)
             self._beat()
@@ -123,7 +153,11 @@ class Accelerator:
 
 
 def _set_up(settings: AcceleratorConfig) -> None:
-    """Have threads and core as configured; before anything is compiled."""
+    """Have threads, core and engine as configured; before anything is compiled.
+
+    Raises:
+        EngineError: the engine cannot be had, and no other may take its place.
+    """
     for name in _THREAD_COUNTS:
         os.environ[name] = str(settings.threads)
     use_threads(settings.threads)
@@ -132,6 +166,12 @@ def _set_up(settings: AcceleratorConfig) -> None:
             os.sched_setaffinity(0, {settings.cpu})
         except OSError as error:
             log.warning("not pinned to core %d: %s", settings.cpu, error.strerror)
+    use_engine(
+        settings.engine,
+        fallback=settings.fallback,
+        batch=settings.batch,
+        precision=settings.precision,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Launches kernels through CuPy, on a stream of the caller's. Has not run on a GPU yet.
 
-`qdec.cuda` says who owns what. CuPy (``pip install cupy-cuda13x``) is imported here and nowhere
-else, and not before it is needed.
+`qdec.cuda` says who owns what. CuPy (``pip install 'qdec[gpu]'``) is imported when it is needed,
+not before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
-from qdec.errors import EngineError
+from qdec.errors import DeviceError, DeviceFault, EngineError
 
 # By file.
 KERNELS = {
@@ -33,7 +33,7 @@ class Kernels:
         try:
             import cupy
         except ImportError as error:
-            raise EngineError(f"CuPy is not there ({error}): pip install cupy-cuda13x") from None
+            raise EngineError(f"CuPy is not there ({error}): pip install 'qdec[gpu]'") from None
         self._cupy = cupy
         self.functions: dict[str, Any] = {}
         try:
@@ -61,7 +61,7 @@ class Kernels:
             stream: a ``cupy.cuda.Stream``.
 
         Raises:
-            EngineError: CUDA refuses, or an earlier launch failed.
+            DeviceError: CUDA refuses, or an earlier launch failed.
         """
         try:
             with stream:
@@ -69,4 +69,4 @@ class Kernels:
                     launch.grid, (THREADS,), tuple(arguments), shared_mem=launch.shared
                 )
         except self._cupy.cuda.driver.CUDADriverError as error:
-            raise EngineError(f"{launch.kernel}: {error}") from None
+            raise DeviceError(DeviceFault.ERROR, f"{launch.kernel}: {error}") from None

@@ -9,7 +9,8 @@ function of plain values in the module of its group::
     memory    locking, huge pages, swap
     realtime  what a lane gets, measured, too
     network   loopback and limits
+    gpu       driver, memory, packages, engine; one line where there is none
     service   state directory, key, configuration
 
-A group more (an accelerator's, say) is a module more and an entry in `checks.GROUPS`.
+A group more is a module more and an entry in `checks.GROUPS`.
 """

@@ -9,6 +9,10 @@ from qdec.doctor.machine import Machine
 from qdec.findings import Finding, unknown
 
 
+def _always(_: Machine) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of the report.
@@ -17,11 +21,17 @@ class Check:
         name: unique in its group.
         look: looks at the machine and judges what it saw.
         with_config: whether it makes sense only for a given configuration.
+        when: whether it makes sense on a machine at all.
     """
 
     name: str
     look: Callable[[Machine], Finding]
     with_config: bool = False
+    when: Callable[[Machine], bool] = _always
+
+    def applies(self, machine: Machine) -> bool:
+        """Whether it belongs into the report."""
+        return (machine.config_path is not None or not self.with_config) and self.when(machine)
 
     def run(self, machine: Machine) -> Finding:
         """The finding. A check that fails itself is no verdict on the machine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdec.doctor import cpu, memory, network, realtime, service, software
+from qdec.doctor import cpu, gpu, memory, network, realtime, service, software
 from qdec.doctor.check import Group
 
 GROUPS = (
@@ -11,5 +11,6 @@ GROUPS = (
     Group("memory", memory.CHECKS),
     Group("realtime", realtime.CHECKS),
     Group("network", network.CHECKS),
+    Group("gpu", gpu.CHECKS),
     Group("service", service.CHECKS),
 )

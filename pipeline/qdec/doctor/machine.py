@@ -19,7 +19,9 @@ from qdec.errors import ConfigError
 if TYPE_CHECKING:
     from qdec.config import Config, ServiceSection
 
-CAP_SYS_NICE = 23  # bit numbers of capability.h
+# Bit numbers of capability.h.
+CAP_IPC_LOCK = 14
+CAP_SYS_NICE = 23
 
 
 @dataclass(frozen=True, slots=True)

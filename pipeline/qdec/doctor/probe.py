@@ -7,6 +7,7 @@ service's way: what is busy is at SCHED_OTHER, what is at SCHED_FIFO is asleep n
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import os
 import resource
@@ -137,6 +138,32 @@ def loopback() -> dict[str, Any]:
     return _quantiles(took[1:] or took)  # the first one connects
 
 
+def gpu() -> dict[str, Any]:
+    """GPUs as the driver has them, and versions of what uses them; nothing of it is loaded."""
+    from qdec.errors import EngineError
+    from qdec.neural import driver
+
+    packages = {name: _installed(those) for name, those in GPU_PACKAGES.items()}
+    try:
+        devices = driver.devices()
+    except EngineError as error:
+        return {"trouble": str(error), "packages": packages}
+    modes = driver.modes([one.bus for one in devices])
+    rows = [
+        {"name": one.name, "capability": one.capability, "memory": one.memory, "bus": one.bus, **m}
+        for one, m in zip(devices, modes, strict=True)
+    ]
+    return {"devices": rows, "packages": packages}
+
+
+def _installed(distributions: Iterable[str]) -> str | None:
+    """Version of the first that is there, with its name where that says more."""
+    for name in distributions:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return f"{importlib.metadata.version(name)} ({name})"
+    return None
+
+
 def _quantiles(ns: Iterable[int]) -> dict[str, float]:
     ordered = sorted(ns)
     last = len(ordered) - 1
@@ -146,7 +173,15 @@ def _quantiles(ns: Iterable[int]) -> dict[str, float]:
     }
 
 
+# What may bring a package, by name in the answer.
+GPU_PACKAGES = {
+    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt", "tensorrt-rtx-cu13-bindings"),
+    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    "pycuda": ("pycuda",),
+    "torch": ("torch",),
+}
 PROBES: dict[str, Callable[..., dict[str, Any]]] = {
+    "gpu": gpu,
     "imports": imports,
     "lane": lane,
     "latency": latency,

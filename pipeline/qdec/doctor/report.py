@@ -52,7 +52,7 @@ def examine(machine: Machine, groups: Iterable[Group] = GROUPS) -> Iterator[Line
     """Run all checks that apply, one after another."""
     for group in groups:
         for check in group.checks:
-            if machine.config_path is not None or not check.with_config:
+            if check.applies(machine):
                 yield Line(group.name, check.name, check.run(machine))
 
 

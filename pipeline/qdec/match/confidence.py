@@ -169,6 +169,11 @@ class MeasuredWindow:
         self.signal = GAP if gap is not None else EVENTS
         self.notes = window.notes
 
+    @property
+    def asked_first(self) -> CompiledWindow:
+        """See `qdec.match.ahead.Wrapping`."""
+        return self._window
+
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`."""
         return self._window.decode(syndromes)
@@ -197,6 +202,11 @@ class ConfidentWindow:
         self._window = window
         self.calibration = calibration
         self.notes = window.notes
+
+    @property
+    def asked_first(self) -> CompiledWindow:
+        """See `qdec.match.ahead.Wrapping`."""
+        return self._window
 
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`. What nothing explains has no confidence."""

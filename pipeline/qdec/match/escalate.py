@@ -89,6 +89,11 @@ class EscalatingWindow:
         self._below = below
         self.notes = tuple(dict.fromkeys(n for rung in rungs for n in rung.window.notes))
 
+    @property
+    def asked_first(self) -> CompiledWindow:
+        """See `qdec.match.ahead.Wrapping`."""
+        return self._rungs[0].window
+
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`."""
         first, *others = self._rungs

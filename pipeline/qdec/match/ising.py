@@ -9,6 +9,7 @@ accuracy. Like every decoder of this kind it may also cost the code's distance: 
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.errors import GeometryError
+from qdec.match.ahead import Ahead
 from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.ising.model import IsingModel
@@ -27,8 +29,29 @@ from qdec.windows.geometry import Window
 log = logging.getLogger("qdec.match")
 
 
+class Corrected(NamedTuple):
+    """What a network's corrections come to.
+
+    Attributes:
+        residual, committed: as `WindowGrid.apply` gives them.
+        sick: ``(B,)`` bool: windows that nothing was corrected in, for the network's output was not
+            finite.
+    """
+
+    residual: Bytes
+    committed: Bytes
+    sick: NDArray[np.bool_]
+
+
 class IsingWindow:
-    """Network, threshold, residual, matching. The network's part of the buffer is provisional."""
+    """Network, threshold, residual, matching. The network's part of the buffer is provisional.
+
+    Attributes:
+        network: as given.
+        grid: as given.
+        ahead: what the network corrects in windows.
+        notes: see `CompiledWindow.notes`.
+    """
 
     def __init__(
         self, network: CompiledNetwork, grid: WindowGrid, matching: CompiledWindow
@@ -40,28 +63,31 @@ class IsingWindow:
             grid: the window on Ising's grid.
             matching: what answers the residual.
         """
-        self._network = network
-        self._grid = grid
+        self.network = network
+        self.grid = grid
         self._matching = matching
         self.notes = matching.notes
         self._sick = False
+        self.ahead: Ahead[Corrected] = Ahead(self._correct)
 
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`. Windows with logits that are not finite are just matched."""
-        logits = self._network(self._grid.network_input(syndromes))
-        finite = np.isfinite(logits).all(axis=(1, 2, 3, 4))
-        sick: NDArray[np.bool_] = np.asarray(~finite)
-        corrections = decide(logits)
+        residual, committed, sick = self.ahead(syndromes)
         tiers = None
         if sick.any():
-            corrections[sick] = False
             tiers = np.where(sick, Tier.MATCHING, Tier.ISING).astype(np.uint8)
             if not self._sick:
                 log.error("the network's output is not finite: such windows are only matched")
                 self._sick = True
-        residual, committed = self._grid.apply(syndromes, corrections)
         answers = self._matching.decode(residual)
         return Answers(answers.bits ^ committed, answers.feasible, tiers=tiers)
+
+    def _correct(self, syndromes: Bytes) -> Corrected:
+        logits = self.network(self.grid.network_input(syndromes))
+        sick: NDArray[np.bool_] = np.asarray(~np.isfinite(logits).all(axis=(1, 2, 3, 4)))
+        corrections = decide(logits)
+        corrections[sick] = False
+        return Corrected(*self.grid.apply(syndromes, corrections), sick)
 
 
 def ising_window(

@@ -20,6 +20,7 @@ import numpy as np
 
 from qdec.bits import Bytes, unpack
 from qdec.codes import Code
+from qdec.match.ahead import Ahead
 from qdec.match.confidence import EVENTS, SOFT_GAP, SignalKind, minus_events
 from qdec.match.edge_odds import EdgeOdds, Floats
 from qdec.match.guarded import GuardedWindow, guarded_window
@@ -42,7 +43,14 @@ _AT_ONCE = 64
 
 
 class SoftWindow:
-    """Network, edge weights, sparse matching. Not for two threads at once."""
+    """Network, edge weights, sparse matching. Not for two threads at once.
+
+    Attributes:
+        network: as given.
+        grid: as given.
+        ahead: ``(B, E)`` float32 log-odds of windows; see `log_odds`.
+        notes: see `CompiledWindow.notes`.
+    """
 
     def __init__(
         self,
@@ -68,7 +76,8 @@ class SoftWindow:
             guard: overrules answers where few faults explain a window, if anything is to.
         """
         self._tier = tier
-        self._network = network
+        self.network = network
+        self.grid = grid
         self._odds = EdgeOdds(grid)
         self._matcher = matcher
         self._fallback = fallback
@@ -80,6 +89,7 @@ class SoftWindow:
         self._gap = gap
         self._review = review
         self._guard = guard
+        self.ahead: Ahead[Floats] = Ahead(self._all_odds)
         self.notes = fallback.notes
 
     @property
@@ -91,7 +101,7 @@ class SoftWindow:
         """See `SignallingWindow.decode_signalled`."""
         if self._gap is None or not len(syndromes):
             return self.decode(syndromes), minus_events(syndromes)
-        odds = self._all_odds(syndromes)
+        odds = self.ahead(syndromes)
         gap = self._gap.measure(odds, syndromes)
         return self._answer(odds, syndromes, gap), gap
 
@@ -99,13 +109,13 @@ class SoftWindow:
         """``(B, E)`` float32: the network's opinion of every edge."""
         events = np.zeros((len(syndromes), 4 * int(np.prod(self._shape))), dtype=np.float32)
         events[:, self._cells] = unpack(syndromes, self._num_nodes)[:, self._nodes]
-        return self._odds(self._network(events.reshape(-1, 4, *self._shape)))
+        return self._odds(self.network(events.reshape(-1, 4, *self._shape)))
 
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`. What the network cannot judge, `fallback` answers."""
         if not len(syndromes):
             return self._fallback.decode(syndromes)
-        odds = self._all_odds(syndromes)
+        odds = self.ahead(syndromes)
         gap = None
         if self._review is not None and self._gap is not None:
             gap = self._gap.measure(odds, syndromes)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qdec.errors import ModelError
+from qdec.errors import EngineError, ModelError
 
 MAX_MODEL_BYTES = 64 << 20
 _MAX_NODES = 4096
@@ -46,12 +47,14 @@ class Model:
             is.
         channels: channels of the output.
         quantised: some of its tensors are rounded to 8 bits.
+        names: of the inputs.
     """
 
     content: bytes
     inputs: tuple[tuple[int, int | None, int | None, int | None], ...]
     channels: int
     quantised: bool
+    names: tuple[str, ...]
 
 
 def parse_model(content: bytes) -> Model:
@@ -90,7 +93,25 @@ def parse_model(content: bytes) -> Model:
         raise ModelError(f"the ONNX model has {len(graph.output)} outputs; it must have one")
     channels = _infer_channels(proto, [value.name for value in values])
     quantised = any(node.op_type == "QuantizeLinear" for node in graph.node)
-    return Model(content, inputs, channels, quantised)
+    return Model(content, inputs, channels, quantised, tuple(value.name for value in values))
+
+
+def check_inputs(model: Model, inputs: tuple[NDArray[np.float32], ...]) -> None:
+    """Make sure that arrays are what a model takes.
+
+    Raises:
+        EngineError: their number, type or shape is another.
+    """
+    if len(inputs) != len(model.inputs):
+        raise EngineError(f"the network has {len(model.inputs)} inputs, not {len(inputs)}")
+    for given, wanted in zip(inputs, model.inputs, strict=True):
+        shape = given.shape
+        fits = len(shape) == _RANK and all(
+            got and size in (None, got) for size, got in zip(wanted, shape[1:], strict=True)
+        )
+        if given.dtype != np.float32 or not fits or shape[0] != inputs[0].shape[0]:
+            text = ", ".join(str(size or name) for size, name in zip(wanted, "CTHW", strict=True))
+            raise EngineError(f"the network takes float32 (B, {text}), not {given.dtype} {shape}")
 
 
 def _check_operators(proto: Any) -> None:

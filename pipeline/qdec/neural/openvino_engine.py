@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qdec.errors import EngineError
-from qdec.neural.onnx_model import Model
+from qdec.neural.onnx_model import Model, check_inputs
 
 if TYPE_CHECKING:
     from qdec.neural.engine import Floats, Precision
@@ -69,8 +69,7 @@ class OpenVinoNetwork:
             )
         floating = [one for one in supported_precisions() if one in _HINT]
         hint = _HINT[floating[-1] if precision == "int8" else precision]
-        self._inputs = model.inputs
-        self._channels = model.channels
+        self._model = model
         options = {
             "INFERENCE_NUM_THREADS": threads,
             # Pinned threads of two networks would share one core and leave another idle.
@@ -87,7 +86,7 @@ class OpenVinoNetwork:
     @property
     def channels(self) -> tuple[tuple[int, ...], int]:
         """Channels of each input, and of the output."""
-        return tuple(shape[0] for shape in self._inputs), self._channels
+        return tuple(shape[0] for shape in self._model.inputs), self._model.channels
 
     @property
     def convolutions(self) -> tuple[tuple[str, str], ...]:
@@ -105,10 +104,10 @@ class OpenVinoNetwork:
 
     def __call__(self, *inputs: Floats) -> Floats:
         """See `CompiledNetwork.__call__`."""
-        self._check(inputs)
+        check_inputs(self._model, inputs)
         batch, _, *size = inputs[0].shape
         if not batch:
-            return np.zeros((0, self._channels, *size), dtype=np.float32)
+            return np.zeros((0, self._model.channels, *size), dtype=np.float32)
         tensors = [np.ascontiguousarray(one) for one in inputs]
         try:
             # Shared, since a tensor that OpenVINO once borrowed cannot grow to a larger batch.
@@ -116,22 +115,6 @@ class OpenVinoNetwork:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {_last_line(error)}") from None
         return np.array(results[0])  # a copy: the next call writes into the same memory
-
-    def _check(self, inputs: tuple[Floats, ...]) -> None:
-        if len(inputs) != len(self._inputs):
-            raise EngineError(f"the network has {len(self._inputs)} inputs, not {len(inputs)}")
-        for given, wanted in zip(inputs, self._inputs, strict=True):
-            shape = given.shape
-            fits = len(shape) == 5 and all(
-                got and size in (None, got) for size, got in zip(wanted, shape[1:], strict=True)
-            )
-            if given.dtype != np.float32 or not fits or shape[0] != inputs[0].shape[0]:
-                text = ", ".join(
-                    str(size or name) for size, name in zip(wanted, "CTHW", strict=True)
-                )
-                raise EngineError(
-                    f"the network takes float32 (B, {text}), not {given.dtype} {shape}"
-                )
 
 
 def _last_line(error: Exception) -> str:

@@ -118,8 +118,13 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> 
     write_whole(path, content)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file in one step: a reader sees the old one, or the new one whole.
+
+    Args:
+        path: the file.
+        content: of it.
+        mode: its permissions.
 
     Raises:
         ModelError: it cannot be written.
@@ -131,7 +136,7 @@ def write_whole(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
+            Path(name).chmod(mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -20,7 +20,6 @@ from rich.progress import (
 )
 
 from qdec.errors import ConfigError, DataError
-from qdec.neural.folded_model import from_stored
 from qdec.neural.store import load_model
 from qdec_tools.ler.work import available_cores
 from qdec_tools.service import exit_on_sigterm
@@ -96,7 +95,7 @@ def run(
     if checkpoint.exists():
         trainer.load(checkpoint)
     elif start is not None:
-        trainer.start_from(from_stored(load_model(start)))
+        trainer.start_from(load_model(start))
     curve = Curve(out / _CURVE, trainer.step)
     until = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     try:
@@ -156,7 +155,7 @@ def _train(
             "cpu_seconds": round(time.process_time() - cpu, 1),
         }
         if shots and trainer.step % (10 * every) == 0:
-            point["ler"] = error_rates(trainer.network(), shots)
+            point["ler"] = error_rates(trainer.trained(), shots)
         losses.clear()
         began, cpu = time.monotonic(), time.process_time()
         trainer.save(checkpoint)
@@ -187,7 +186,12 @@ class Curve:
         seen = [one["windows"] for one in self.points]
         loss.plot(seen, [one["loss"] for one in self.points], lw=0.8, label="trained on")
         loss.plot(seen, [one["check"] for one in self.points], label="averaged weights, unseen")
-        loss.set(xlabel="windows seen", ylabel="nats per 54 cells", xscale="log", yscale="log")
+        loss.set(
+            xlabel="windows seen",
+            ylabel="nats per window of d = 5, 6 rounds",
+            xscale="log",
+            yscale="log",
+        )
         measured = [one for one in self.points if "ler" in one]
         for name in sorted({key for one in measured for key in one["ler"]}):
             at = [one for one in measured if name in one["ler"]]
@@ -225,7 +229,7 @@ def _export(trainer: Any, out: Path, curve: Curve) -> None:
     from qdec_tools.training.export import export
 
     model = out / f"{trainer.recipe.name}.safetensors"
-    export(trainer.network(), trainer.recipe, model, windows=trainer.windows)
+    export(trainer.trained(), trainer.recipe, model, windows=trainer.windows)
     console = Console(stderr=True)
     console.print(f"{trainer.step} steps, {trainer.windows:,} windows: {model}")
     if not curve.points:

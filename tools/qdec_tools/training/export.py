@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from qdec.neural.folded_model import as_metadata
-from qdec.neural.network import Network
 from qdec.neural.tensor_file import tensors_sha256, write_tensors
 from qdec_tools.training.recipe import Recipe
+from qdec_tools.training.trained import Trained
 
 
 def export(
-    network: Network, recipe: Recipe, path: Path, *, windows: int, ler: Iterable[Any] = ()
+    network: Trained, recipe: Recipe, path: Path, *, windows: int, ler: Iterable[Any] = ()
 ) -> None:
     """Write a model in half precision, with what is known of it.
 
@@ -30,14 +29,13 @@ def export(
     Raises:
         ModelError: the file cannot be written.
     """
-    tensors = {name: value.astype(np.float16) for name, value in network.weights.items()}
+    tensors = {name: value.astype(np.float16) for name, value in network.tensors.items()}
     distances = sorted({one.distance for one in recipe.data})
     rounds = sorted({r for one in recipe.data for r in one.rounds})
-    noise = sorted({p for one in recipe.data for p in one.noise})
     metadata = {
-        **as_metadata(network.arch),
+        **network.metadata(),
         "sha256": tensors_sha256(tensors),
-        "noise": "uniform circuit noise, p = " + ", ".join(map(str, noise)),
+        "noise": "; ".join(_noises(recipe)),
         "distances": ", ".join(map(str, distances)),
         "rounds": ", ".join(map(str, rounds)),
         "shots_seen": str(windows),
@@ -45,3 +43,12 @@ def export(
         "ler": json.dumps(list(ler)),
     }
     write_tensors(path, tensors, metadata)
+
+
+def _noises(recipe: Recipe) -> list[str]:
+    """Each noise model trained on, with its strengths."""
+    strengths: dict[str, set[float]] = {}
+    for one in recipe.data:
+        name = f"{one.model} circuit noise" if one.channels is None else "own channels"
+        strengths.setdefault(name, set()).update(one.noise)
+    return [f"{name}, p = {', '.join(map(str, sorted(p)))}" for name, p in strengths.items()]

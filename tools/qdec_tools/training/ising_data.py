@@ -40,6 +40,7 @@ MAX_ROUNDS = 1024
 _MAX_BYTES = 1 << 32
 End = Literal["perfect", "readout", "middle"]
 ENDS: tuple[End, ...] = ("perfect", "readout", "middle")
+Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class IsingSampler:
         kind: of the samples.
         patch: they are of.
         shape: (4, T, D, D).
+        presence: ``(2, T, D, D)`` float32: the other two planes of every sample.
     """
 
     def __init__(self, kind: Kind) -> None:
@@ -144,11 +146,12 @@ class IsingSampler:
         self._input_at = np.stack(cells) + np.array([0, volume])[:, None, None]
         self._flips_at = np.stack([data, data + volume])
         self._wrong_at = np.stack(cells) + np.array([2, 3])[:, None, None] * volume
-        self._presence = np.repeat(self.patch.presence.reshape(2, 1, size), kind.rounds, axis=1)
+        presence = np.repeat(self.patch.presence.reshape(2, 1, size), kind.rounds, axis=1)
         other = 1 - KINDS.index(kind.basis)
         self._ends = kind.end != "middle"
         self._masked = [0] * kind.starts + [kind.rounds - 1] * self._ends
-        self._presence[other, self._masked] = 0
+        presence[other, self._masked] = 0
+        self.presence = presence.reshape(2, *self.shape[1:])
         self._other = other
 
     def sample(
@@ -176,13 +179,32 @@ class IsingSampler:
         self, inputs: NDArray[np.float32], labels: NDArray[np.uint8], rng: np.random.Generator
     ) -> None:
         """`sample` into arrays that are there already, C-contiguous and of those shapes."""
-        shots = len(inputs)
-        frames = self.frames(shots, int(rng.integers(1 << 63)))
         inputs[:, :2] = 0
-        inputs[:, 2:] = self._presence.reshape(2, *self.shape[1:])
+        inputs[:, 2:] = self.presence
         labels[:] = 0
+        self._write(inputs, labels, rng)
+
+    def sample_events(self, shots: int, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
+        """`sample` without the presences, which are the same for all samples.
+
+        Returns:
+            ``(shots, 2, T, D, D)`` uint8 X and Z syndrome differences, and the labels.
+
+        Raises:
+            ConfigError: as `sample`.
+        """
+        _bytes((shots, *self.shape))
+        events = np.zeros((shots, 2, *self.shape[1:]), dtype=np.uint8)
+        labels = np.zeros((shots, *self.shape), dtype=np.uint8)
+        self._write(events, labels, rng)
+        return events, labels
+
+    def _write(self, events: NDArray[Any], labels: Bytes, rng: np.random.Generator) -> None:
+        """Set what is 1 in planes of zeros, the first two of `events`."""
+        shots = len(events)
+        frames = self.frames(shots, int(rng.integers(1 << 63)))
         for at, words, out in (
-            (self._input_at, frames.differences, inputs),
+            (self._input_at, frames.differences, events),
             (self._flips_at, frames.flips, labels),
             (self._wrong_at, frames.wrong, labels),
         ):

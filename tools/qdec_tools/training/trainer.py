@@ -14,17 +14,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.nn.functional import softplus
 
 from qdec.errors import ConfigError
-from qdec.neural.network import Network
+from qdec.neural.store import StoredModel
 from qdec_tools.training.data import Batch, FedData
+from qdec_tools.training.family import family_of
 from qdec_tools.training.muon import Muon
-from qdec_tools.training.network import FoldedNet
 from qdec_tools.training.recipe import Recipe
+from qdec_tools.training.trained import Trained
 
-# Losses are given per this many cells: a window of distance 5 and 5 rounds.
-_CELLS = 54
 _EMA_WARMUP = 10
 
 
@@ -51,17 +49,15 @@ class Trainer:
             workers: processes that draw data ahead; 0: none.
         """
         self.recipe = recipe
-        arch = recipe.network.architecture
-        self.data = FedData(recipe, arch, workers)
+        self._family = family_of(recipe)
+        self.data = FedData(recipe, workers)
         self._device = torch.device(device)
         self._autocast = precision == "bf16" or (precision == "auto" and _multiplies_bf16(device))
         torch.manual_seed(recipe.seed)
-        self.net = FoldedNet(arch).to(self._device)
+        self.net = self._family.net().to(self._device)
         self._named = dict(self.net.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self._named.items()}
-        kernels = {name for name, p in self._named.items() if p.ndim == 5}
-        # First and last layer map to and from planes that mean something each.
-        kernels -= {"events.weight", "static.weight", "head.weight"}
+        kernels = {name for name, p in self._named.items() if p.ndim == 5} - self._family.fixed
         self._kernels = [name for name in self._named if name in kernels]
         self._others = [name for name in self._named if name not in kernels]
         self._muon = Muon(self._named[name] for name in self._kernels)
@@ -72,7 +68,7 @@ class Trainer:
         self.windows = 0
 
     def advance(self) -> float:
-        """Make one step; returns its loss, in nats per 54 cells."""
+        """Make one step; returns its loss, in nats per window of d = 5 and 6 rounds."""
         batch = self.data.batch(self.step)
         self.net.zero_grad(set_to_none=True)
         loss = self._loss(batch)
@@ -96,17 +92,12 @@ class Trainer:
         )
 
     def _loss(self, batch: Batch) -> Any:
-        kind, device = batch.kind, self._device
-        events = torch.from_numpy(batch.events).to(device)
-        static = torch.from_numpy(kind.static).to(device)[None]
+        device = self._device
+        inputs = self._family.inputs(batch, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
-            change = self.net(events.to(torch.float32), static)
-        logits = change.float() + torch.from_numpy(kind.prior).to(device)
-        labels = torch.from_numpy(batch.labels).to(device)
-        # -log P(label), as softplus(l) - l * label; where there is no edge there is no loss.
-        nats = softplus(logits) - logits * labels
-        exists = torch.from_numpy(kind.exists).to(device)
-        return (nats * exists).sum() / (len(batch.events) * kind.cells / _CELLS)
+            output = self.net(*inputs)
+        nats = self._family.nats(output.float(), batch)
+        return nats / (len(batch.events) * batch.kind.cells / self._family.usual_cells)
 
     @torch.no_grad()
     def check(self, first: int, batches: int) -> float:
@@ -128,22 +119,22 @@ class Trainer:
             parameter.copy_(self.average[name])
             self.average[name] = kept
 
-    def network(self) -> Network:
+    def trained(self) -> Trained:
         """The averaged weights, as the service uses them."""
         weights = {name: p.detach().cpu().numpy().copy() for name, p in self.average.items()}
-        return Network(self.recipe.network.architecture, weights)
+        return self._family.trained(weights)
 
     @torch.no_grad()
-    def start_from(self, network: Network) -> None:
-        """Begin with a network's weights instead of random ones.
+    def start_from(self, stored: StoredModel) -> None:
+        """Begin with a model's weights instead of random ones.
 
         Raises:
             ConfigError: it has another architecture.
+            ModelError: it is of another family, or not sound.
         """
-        if network.arch != self.recipe.network.architecture:
-            raise ConfigError("the model to start from has another architecture than the recipe")
+        weights = self._family.weights(stored)
         for name, parameter in self._named.items():
-            parameter.copy_(torch.from_numpy(network.weights[name]))
+            parameter.copy_(torch.from_numpy(weights[name]))
             self.average[name] = parameter.detach().clone()
 
     # -- checkpoints ---------------------------------------------------------------------------

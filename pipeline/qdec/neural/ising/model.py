@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdec.errors import ModelError
-from qdec.neural.engine import CompiledNetwork, Precision, compile_network
+from qdec.neural.engine import CompiledNetwork, Precision, compile_network, floating
 from qdec.neural.ising.network import Architecture, Weights, to_onnx, weights_of
 from qdec.neural.ising.patch import Basis
 from qdec.neural.store import ISING, StoredModel
@@ -50,14 +50,20 @@ def stored_weights(stored: StoredModel) -> Weights:
 def compile_model(
     weights: Weights,
     *,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     threads: int | None = None,
     basis: Basis | None = None,
 ) -> IsingModel:
     """Compile a network from its weights.
 
+    Args:
+        weights: of it.
+        precision: of its arithmetic; None: as `qdec.neural.engine.floating` has it.
+        threads: of the engine; None: as `qdec.neural.engine.use_threads` has it.
+        basis: see `IsingModel`.
+
     Raises:
         EngineError: the engine cannot, on this machine.
     """
-    network = compile_network(to_onnx(weights), precision=precision, threads=threads)
+    network = compile_network(to_onnx(weights), precision=precision or floating(), threads=threads)
     return IsingModel(weights.architecture, network, basis)
