@@ -174,7 +174,7 @@ class UnpackPlan:
             values: the table's constants, `encoded` for the network, likewise.
             arena: uint8, begins and ends on a multiple of 4 bytes.
             offsets: ``(B,)`` int64 of windows in the arena, see `check_offsets`.
-            out: ``(B, C, T, H, W)``.
+            out: ``(B, C, T, H, W)``, on a multiple of 16 bytes.
         """
         entries, order, needs = tables
         counts = np.int32(launch.windows), np.int32(launch.windows_each)
@@ -225,7 +225,7 @@ class ResidualPlan:
             launch: from `launch`.
             tables: `tables`, where the kernel can read them.
             arena, offsets: as `UnpackPlan.arguments`.
-            logits: ``(B, elements)``.
+            logits: ``(B, elements)``, on a multiple of 16 bytes.
             results: uint8; records begin at multiples of `ALIGNMENT`.
             result_offsets: ``(B,)`` int64 of records in it.
             scratch: two uint32 arrays of `Launch.scratch` words.
@@ -272,7 +272,8 @@ class EdgePlan:
         Args:
             launch: from `launch`.
             tables: `tables`, where the kernel can read them.
-            change: ``(B, elements)``: what the network adds to the priors.
+            change: ``(B, elements)``, on a multiple of 16 bytes: what the network adds to the
+                priors.
             likely: log-odds above which an edge is counted.
             results, result_offsets, scratch: as `ResidualPlan.arguments`.
         """
