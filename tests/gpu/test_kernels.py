@@ -23,8 +23,9 @@ from helpers.kernel_cases import (
     syndromes,
 )
 from qdec.cuda.compile import compile_kernels, find_nvcc
+from qdec.cuda.formats import ITEMSIZES, Format
 from qdec.cuda.launch import Kernels
-from qdec.cuda.plan import ITEMSIZES, THREADS, Arguments, Format, Launch, Real
+from qdec.cuda.plan import THREADS, Arguments, Launch, Real
 from qdec.cuda.tables import ResidualTable, UnpackTable
 from qdec.errors import EngineError
 from qdec.neural import driver

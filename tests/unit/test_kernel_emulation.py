@@ -31,7 +31,8 @@ from helpers.kernel_cases import (
     syndromes,
 )
 from helpers.patches import ALL
-from qdec.cuda.plan import ITEMSIZES, Device, Format, Real
+from qdec.cuda.formats import ITEMSIZES, Format
+from qdec.cuda.plan import Device, Real
 from qdec.cuda.tables import EdgeTable, ResidualTable, UnpackTable
 from qdec.neural.grid import ROTATED
 from qdec.neural.ising.patch import Basis, Orientation

@@ -19,16 +19,9 @@ from helpers.kernel_cases import (
 from helpers.patches import ALL
 from qdec.bits import unpack
 from qdec.cuda import reference
-from qdec.cuda.plan import (
-    MAX_SHARED,
-    THREADS,
-    Device,
-    Format,
-    UnpackPlan,
-    check_offsets,
-    check_record_offsets,
-    encoded,
-)
+from qdec.cuda.formats import Format, encoded
+from qdec.cuda.offsets import check_offsets, check_record_offsets
+from qdec.cuda.plan import MAX_SHARED, THREADS, Device, UnpackPlan
 from qdec.cuda.record import HEAD, BitRecord, OddsRecord
 from qdec.cuda.tables import EdgeTable, ResidualTable, UnpackTable
 from qdec.errors import DataError, GeometryError

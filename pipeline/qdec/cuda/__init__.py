@@ -15,5 +15,5 @@ two launches that run at once must not share it. Nothing here allocates, frees o
 that. Offsets of a batch must stay as they are until its launch has run; a negative one says that a
 place of the batch is empty, so that a captured graph serves fewer windows than it was made for.
 Kernels check nothing: tables are checked when they are made, launches when they are planned, and
-whoever fills in offsets has them checked (`qdec.cuda.plan.check_offsets`, `check_record_offsets`).
+whoever fills in offsets has them checked (`qdec.cuda.offsets`).
 """
