@@ -12,6 +12,8 @@ import numpy as np
 from qdec.accelerator.exchange import Request
 from qdec.accelerator.latency import Buckets
 from qdec.accelerator.work import Priority, StreamTerms
+from qdec.bits import Bytes
+from qdec.errors import DeviceError
 from qdec.match import Answers, CompiledWindow
 
 log = logging.getLogger("qdec.accelerator")
@@ -128,7 +130,11 @@ class CallingExecutor:
         self._done: list[Completion] = []
 
     def submit(self, stream: int, job: Job) -> None:
-        """Call the decoder; if it fails for several requests together, for each of them."""
+        """Call the decoder; if it fails for several requests together, for each of them.
+
+        Raises:
+            DeviceError: its device cannot go on.
+        """
         decoder, requests = self._kinds[job.kind].decoder, job.requests
         started = self._clock()
         together = _call(decoder, requests)
@@ -154,19 +160,30 @@ class CallingExecutor:
 
 
 def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers, ...] | None:
-    """A decoder's answers to requests together; None if it fails."""
+    """`answered` by a decoder."""
+    each = [one.syndromes for one in requests]
+    return answered(decoder.decode, each[0] if len(each) == 1 else np.concatenate(each), requests)
+
+
+def answered(
+    decode: Callable[[Bytes], Answers], syndromes: Bytes, requests: Sequence[Request]
+) -> tuple[Answers, ...] | None:
+    """Answers to requests whose syndromes lie one behind the other; None if that fails.
+
+    Raises:
+        DeviceError: the decoder's device cannot go on.
+    """
     try:
-        if len(requests) == 1:
-            return (decoder.decode(requests[0].syndromes),)
-        syndromes = np.concatenate([one.syndromes for one in requests])
-        answers = decoder.decode(syndromes)
-        if len(answers.bits) != len(syndromes):
-            return (answers,) * len(requests)  # refused with the rest by who checks
+        answers = decode(syndromes)
+        if len(requests) == 1 or len(answers.bits) != len(syndromes):
+            return (answers,) * len(requests)  # what is of the wrong size is refused by who checks
         parts, at = [], 0
         for one in requests:
             parts.append(answers.part(at, at + len(one.syndromes)))
             at += len(one.syndromes)
         return tuple(parts)
+    except DeviceError:
+        raise
     except Exception:
         log.exception("a decoder failed on %d requests", len(requests))
         return None

@@ -6,11 +6,13 @@ not before.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
-from qdec.errors import DeviceError, DeviceFault, EngineError
+from qdec.errors import EngineError
+from qdec.neural.device_faults import device_error
 
 # By file.
 KERNELS = {
@@ -18,6 +20,18 @@ KERNELS = {
     "residual": ("residual_f16", "residual_f32"),
     "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
 }
+
+
+def kernels_folder() -> Path:
+    """Where the compiled kernels lie: in the checkout that this runs from, else the user's cache.
+
+    ``python -m qdec.cuda.compile FOLDER`` puts them anywhere.
+    """
+    checkout = Path(__file__).parents[3]
+    if (checkout / "Makefile").is_file():
+        return checkout / "build" / "kernels"
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "qdec" / "kernels"
 
 
 class Kernels:
@@ -42,7 +56,9 @@ class Kernels:
             for name in ("unpack", "residual", "edges"):
                 path = folder / f"{name}.fatbin"
                 if not path.is_file():
-                    raise EngineError(f"{path} is not there: make kernels")
+                    raise EngineError(
+                        f"{path} is not there: make kernels, or python -m qdec.cuda.compile"
+                    )
                 module = cupy.RawModule(path=str(path))
                 for kernel in KERNELS[name]:
                     self.functions[kernel] = module.get_function(kernel)
@@ -69,4 +85,4 @@ class Kernels:
                     launch.grid, (THREADS,), tuple(arguments), shared_mem=launch.shared
                 )
         except self._cupy.cuda.driver.CUDADriverError as error:
-            raise DeviceError(DeviceFault.ERROR, f"{launch.kernel}: {error}") from None
+            raise device_error(error) from None
