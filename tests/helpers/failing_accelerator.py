@@ -13,6 +13,7 @@ from pathlib import Path
 from qdec.accelerator.executor import Completion, Executor, Job
 from qdec.accelerator.process import Accelerator
 from qdec.accelerator.work import StreamTerms
+from qdec.bits import Bytes
 from qdec.child import main
 from qdec.config import Config
 from qdec.errors import DeviceError, DeviceFault
@@ -77,12 +78,12 @@ class FailingExecutor:
 
 
 class FailingAccelerator(Accelerator):
-    def _start_executor(self, batch: int) -> Executor:
+    def _start_executor(self, memory: Bytes, batch: int) -> Executor:
         path = Path(os.environ[FAULT_FILE])
         if path.exists() and path.read_text() == DeviceFault.START.name:
             path.unlink()
             raise DeviceError(DeviceFault.START, "as a test has told it")
-        return FailingExecutor(super()._start_executor(batch))
+        return FailingExecutor(super()._start_executor(memory, batch))
 
 
 if __name__ == "__main__":

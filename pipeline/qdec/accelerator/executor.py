@@ -12,6 +12,7 @@ import numpy as np
 from qdec.accelerator.exchange import Request
 from qdec.accelerator.latency import Buckets
 from qdec.accelerator.work import Priority, StreamTerms
+from qdec.bits import Bytes
 from qdec.errors import DeviceError
 from qdec.match import Answers, CompiledWindow
 
@@ -159,18 +160,23 @@ class CallingExecutor:
 
 
 def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers, ...] | None:
-    """A decoder's answers to requests together; None if it fails, but not for good.
+    """`answered` by a decoder."""
+    each = [one.syndromes for one in requests]
+    return answered(decoder.decode, each[0] if len(each) == 1 else np.concatenate(each), requests)
+
+
+def answered(
+    decode: Callable[[Bytes], Answers], syndromes: Bytes, requests: Sequence[Request]
+) -> tuple[Answers, ...] | None:
+    """Answers to requests whose syndromes lie one behind the other; None if that fails.
 
     Raises:
-        DeviceError: its device cannot go on.
+        DeviceError: the decoder's device cannot go on.
     """
     try:
-        if len(requests) == 1:
-            return (decoder.decode(requests[0].syndromes),)
-        syndromes = np.concatenate([one.syndromes for one in requests])
-        answers = decoder.decode(syndromes)
-        if len(answers.bits) != len(syndromes):
-            return (answers,) * len(requests)  # refused with the rest by who checks
+        answers = decode(syndromes)
+        if len(requests) == 1 or len(answers.bits) != len(syndromes):
+            return (answers,) * len(requests)  # what is of the wrong size is refused by who checks
         parts, at = [], 0
         for one in requests:
             parts.append(answers.part(at, at + len(one.syndromes)))

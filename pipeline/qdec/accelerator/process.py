@@ -9,10 +9,12 @@ import time
 
 from qdec.accelerator.compiled import compile_kinds
 from qdec.accelerator.doorbells import Doorbells, ring, silence
-from qdec.accelerator.executor import CallingExecutor, Executor, Kind
+from qdec.accelerator.executor import Executor, Kind
 from qdec.accelerator.exits import STATUSES
+from qdec.accelerator.start import start_executor
 from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
+from qdec.bits import Bytes
 from qdec.child import Child, main
 from qdec.config import AcceleratorConfig, Config
 from qdec.errors import ConfigError, DeviceError, EngineError
@@ -92,9 +94,9 @@ class Accelerator:
         arena = Arena(self._child.arena_fd)
         self._bells = Doorbells(self._child.doorbells)
         self._stats = arena.share_accelerator()
-        exchanges = [arena.share_exchange(slot) for slot in range(self._bells.slots)]
+        memory, exchanges = arena.share_exchanges(self._bells.slots)
         batch = config.accelerator.batch
-        self._executor = self._start_executor(batch)
+        self._executor = self._start_executor(memory, batch)
         self._worker = Worker(
             exchanges,
             self._kinds,
@@ -110,13 +112,13 @@ class Accelerator:
         self._child.control.send("serving")
         self._loop()
 
-    def _start_executor(self, batch: int) -> Executor:
+    def _start_executor(self, memory: Bytes, batch: int) -> Executor:
         """What runs the batches.
 
         Raises:
             DeviceError: the device does not do that.
         """
-        return CallingExecutor(self._kinds, batch)
+        return start_executor(self._kinds, memory, batch)
 
     def _loop(self) -> None:
         control, bell = self._child.control.fileno(), self._bells.accelerator

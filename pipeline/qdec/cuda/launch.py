@@ -6,11 +6,24 @@ else, and not before it is needed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
 from qdec.errors import EngineError
+
+
+def kernels_folder() -> Path:
+    """Where the compiled kernels lie: in the checkout that this runs from, else the user's cache.
+
+    ``python -m qdec.cuda.compile FOLDER`` puts them anywhere.
+    """
+    checkout = Path(__file__).parents[3]
+    if (checkout / "Makefile").is_file():
+        return checkout / "build" / "kernels"
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "qdec" / "kernels"
 
 
 class Kernels:
@@ -35,7 +48,9 @@ class Kernels:
             for name in ("unpack", "residual", "edges"):
                 path = folder / f"{name}.fatbin"
                 if not path.is_file():
-                    raise EngineError(f"{path} is not there: make kernels")
+                    raise EngineError(
+                        f"{path} is not there: make kernels, or python -m qdec.cuda.compile"
+                    )
                 module = cupy.RawModule(path=str(path))
                 for kernel in KERNELS[name]:
                     self.functions[kernel] = module.get_function(kernel)
