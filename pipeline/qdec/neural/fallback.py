@@ -1,0 +1,59 @@
+"""A network on a GPU, and the processor's for the case that it turns out not to run there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from qdec.errors import EngineError
+from qdec.neural.engine import CompiledNetwork, Floats, may_build
+
+log = logging.getLogger("qdec.neural")
+
+
+class WithFallback:
+    """A network that moves to the processor while the process starts. See `CompiledNetwork`.
+
+    What is found out only when a plan is built or loaded (no memory for its batches, an operator
+    that TensorRT does not have) is found out at the start, when windows are warmed up. Once the
+    process serves, a failure is a failure: lanes go on without it, and it is seen.
+
+    Attributes:
+        network: the one that runs.
+    """
+
+    def __init__(
+        self, first: Callable[[], CompiledNetwork], other: Callable[[], CompiledNetwork]
+    ) -> None:
+        """Make the first, or the other where that fails.
+
+        Raises:
+            EngineError: the other fails as well.
+        """
+        self._other: Callable[[], CompiledNetwork] | None = other
+        try:
+            self.network = first()
+        except EngineError as error:
+            self._move(error)
+
+    @property
+    def channels(self) -> tuple[tuple[int, ...], int]:
+        """Channels of each input, and of the output."""
+        return self.network.channels
+
+    def __call__(self, *inputs: Floats) -> Floats:
+        """See `CompiledNetwork.__call__`."""
+        try:
+            return self.network(*inputs)
+        except EngineError as error:
+            if not may_build():
+                raise
+            self._move(error)
+        return self.network(*inputs)
+
+    def _move(self, error: EngineError) -> None:
+        if self._other is None:
+            raise error
+        log.warning("a network runs on the processor, since on the GPU it cannot: %s", error)
+        self.network = self._other()
+        self._other = None
