@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-installed
 
-.PHONY: demo test test-all lint format bench setup clean
+.PHONY: demo kernels test test-all lint format bench setup clean
 
 setup: $(STAMP)
 
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/qdec demo
+
+# Needs nvcc alone. The kernels lie in build/kernels then.
+kernels:
+	$(PYTHON) pipeline/qdec/cuda/compile.py build/kernels
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not slow"

@@ -22,8 +22,11 @@ import mmap
 import os
 import time
 
+import numpy as np
+
 from qdec.accelerator.exchange import EXCHANGE_BYTES, SLOT_BYTES, Exchange
 from qdec.accelerator.stats import AcceleratorStats
+from qdec.bits import Bytes
 from qdec.config import MAX_LANES
 from qdec.errors import ArenaError
 from qdec.lane.stats import LaneStats, Slot, StreamStats
@@ -165,6 +168,19 @@ class Arena:
         _checked(index)
         at = _EXCHANGES_AT + index * _EXCHANGE_BYTES
         return Exchange(mmap.mmap(self.fd, _EXCHANGE_BYTES, offset=at))
+
+    def share_exchanges(self, slots: int) -> tuple[Bytes, list[Exchange]]:
+        """What the first slots' lanes and the accelerator share, in one piece of memory.
+
+        Returns:
+            The memory, uint8, whole pages; and each slot's part of it.
+        """
+        _checked(slots - 1)
+        memory = mmap.mmap(self.fd, slots * _EXCHANGE_BYTES, offset=_EXCHANGES_AT)
+        whole = memoryview(memory)
+        parts = range(0, slots * _EXCHANGE_BYTES, _EXCHANGE_BYTES)
+        exchanges = [Exchange(whole[at : at + _EXCHANGE_BYTES]) for at in parts]
+        return np.frombuffer(memory, dtype=np.uint8), exchanges
 
     @staticmethod
     def _at(index: int) -> int:

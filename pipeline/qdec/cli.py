@@ -705,6 +705,15 @@ def ler(
     tiers: Annotated[
         str, typer.Option("--tiers", "-t", help="All of them decode the same shots.")
     ] = "matching,correlated,guarded",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="TIER=NAME",
+            help="A tier's network, instead of the package's: a name, or a file.",
+        ),
+    ] = None,
     windows: Annotated[
         str, typer.Option(help="auto, whole or W,C; also multiples of d, like 2d,d.")
     ] = "whole",
@@ -752,7 +761,7 @@ def ler(
 
     raise typer.Exit(
         run(
-            parse_points(distances, rounds, noise, basis, windows, noise_model),
+            parse_points(distances, rounds, noise, basis, windows, noise_model, model or ()),
             tiers=tiers,
             shots=shots,
             until_failures=until_failures,

@@ -12,6 +12,7 @@
     ├── DataError            recorded data does not fit its code
     ├── ModelError           a network, or the file it came from, cannot be used
     │   └── EngineError      ... because the engine cannot compile it, or failed while it ran
+    ├── DeviceError          an accelerator's device cannot go on (carries its kind)
     ├── FeedError            a process that makes training data failed or died
     ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
@@ -23,7 +24,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
 class WireCode(IntEnum):
@@ -120,6 +121,30 @@ class EngineError(ModelError):
     """The inference engine cannot compile a network on this machine, or failed while running it."""
 
     wire = WireCode.INTERNAL
+
+
+class DeviceFault(Enum):
+    """What is wrong with a device, in the words of a log."""
+
+    START = "an engine could not be started on the device"
+    ERROR = "the device reported an error"
+    LOST = "the device is gone"
+    MEMORY = "the device has no memory left"
+    HUNG = "work on the device does not end"
+
+
+class DeviceError(QdecError):
+    """An accelerator's device cannot go on; its process ends, and another one begins anew.
+
+    Args:
+        kind: what is wrong; says with which status the process exits.
+        message: what it was doing, or the driver's own words.
+    """
+
+    def __init__(self, kind: DeviceFault, message: str) -> None:
+        """Say what is wrong in front of the details."""
+        super().__init__(f"{kind.value}: {message}")
+        self.kind = kind
 
 
 class FeedError(QdecError):

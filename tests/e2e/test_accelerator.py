@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,44 +11,29 @@ import numpy as np
 import psutil
 import pytest
 
+from helpers.accelerated import (
+    CORRELATED,
+    MATCHING,
+    SERVES,
+    SOON_US,
+    Client,
+    table,
+    wait_for_accelerators,
+)
 from helpers.accelerators import as_replayed
 from helpers.replays import qdec
 from helpers.services import (
     CODE,
     GEOMETRY,
     PATIENT,
-    TEXT,
     lane_pids,
-    rounds_of_a_shot,
     wait_for_log,
 )
-from qdec.client import Stream, open_stream, service_status
+from qdec.client import open_stream, service_status
 from qdec.match import Tier
 from qdec.match.offline import OfflineDecoder
 from qdec_tools.sampler import EndlessSampler
 from qdec_tools.service import Service, running_service
-
-MATCHING, CORRELATED = int(Tier.MATCHING), int(Tier.CORRELATED)
-SERVES = "kinds of windows"
-# Long enough for a machine that is busy with other tests.
-IN_TIME_US, SOON_US = 20_000_000, 300_000
-
-
-def table(folder: Path, name: str, deadline_us: int = IN_TIME_US, **options: object) -> str:
-    (folder / "code.stim").write_text(TEXT)
-    given = {"endless": "true", "lane": 0, "tier": '"correlated"', "accelerated": "true"}
-    lines = [f"{key} = {value}" for key, value in {**given, **options}.items()]
-    return "\n".join(
-        [
-            "[[stream]]",
-            f'name = "{name}"',
-            f'code = "{folder / "code.stim"}"',
-            f'windows = "{GEOMETRY}"',
-            f"deadline_us = {deadline_us}",
-            *lines,
-            "",
-        ]
-    )
 
 
 def accelerator_pid(service: Service) -> int:
@@ -58,44 +42,6 @@ def accelerator_pid(service: Service) -> int:
             if "qdec.accelerator.process" in child.cmdline():
                 return child.pid
     raise AssertionError("there is no accelerator")
-
-
-def wait_for_accelerators(service: Service, count: int) -> None:
-    for _ in range(600):
-        if service.log.read_text().count(SERVES) >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(service.log.read_text())
-
-
-class Client:
-    """Sends an endless shot, a window at a time, and keeps the commits."""
-
-    def __init__(self, stream: Stream, rounds: int, seed: int) -> None:
-        self.stream = stream
-        self.records = rounds_of_a_shot(rounds, seed)
-        self.sent = 0
-        self.rows: list[np.ndarray] = []
-
-    def step(self, *, last: bool = False) -> int:
-        """Send the next rounds; the tier of the last window that they completed."""
-        end = len(self.records) if last else self.sent + (GEOMETRY.commit if self.sent else 20)
-        self.stream.send(np.ascontiguousarray(self.records[self.sent : end]), last=last)
-        self.sent = end
-        while self.stream.committed < end - (0 if last else 10):
-            self.rows += self.stream.poll(0.05)
-        return int(self.rows[-1]["tier"][-1])
-
-    def until(self, tier: int, at_most: int = 300) -> None:
-        """Go on until a tier answers."""
-        for _ in range(at_most):
-            if self.step() == tier:
-                return
-        raise AssertionError(f"tier {tier} never answers")
-
-    @property
-    def commits(self) -> np.ndarray:
-        return np.concatenate(self.rows)
 
 
 def test_undisturbed_it_answers_every_window_of_every_lane(tmp_path: Path) -> None:

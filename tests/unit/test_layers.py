@@ -20,6 +20,7 @@ ALLOWED = {
     "windows": {"codes"},
     "ingest": {"codes", "windows"},
     "neural": {"codes", "windows"},
+    "cuda": {"codes", "windows", "neural"},
     "match": {"codes", "windows", "neural"},
     "commit": {"codes", "windows", "ingest", "neural", "match"},
     "bus": set(),

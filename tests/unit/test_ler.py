@@ -13,15 +13,18 @@ import pytest
 
 import qdec_tools.ler.collect as collecting
 import qdec_tools.ler.work as work
+from helpers.weights import metadata, random_stack, write
 from qdec.cli import main
-from qdec.errors import DataError, GeometryError, QdecError
+from qdec.errors import DataError, GeometryError, ModelError, QdecError
 from qdec.match import Tier
+from qdec.neural.ising.network import PUBLISHED
+from qdec.neural.store import import_model
 from qdec_tools.ler.blocks import BLOCK_SHOTS, Block, BlockStore
 from qdec_tools.ler.collect import Plan, collect
 from qdec_tools.ler.command import run
 from qdec_tools.ler.points import Point, parse_points
 from qdec_tools.ler.result import as_json, pooled, rows
-from qdec_tools.ler.work import Job, circuit_digest, run_job
+from qdec_tools.ler.work import Job, block_key, circuit_digest, run_job
 
 BOTH = (Tier.MATCHING, Tier.CORRELATED)
 POINT = Point(3, 3, 0.01, "z")
@@ -75,6 +78,8 @@ def test_points_are_all_combinations() -> None:
         ("--basis", ("3", "d", "0.1", "y")),
         ("windows", ("3", "d", "0.1", "x", "d,")),
         ("--noise-model", ("3", "d", "0.1", "x", "whole", "magic")),
+        ("--model", ("3", "d", "0.1", "x", "whole", "uniform", ["ising"])),
+        ("--model", ("3", "d", "0.1", "x", "whole", "uniform", ["matching=speed"])),
         ("experiments", (",".join(map(str, range(3, 60))), "d,2d,3d,4d,5d", "0.1,0.2,0.3,0.4")),
     ],
 )
@@ -103,6 +108,26 @@ def test_failures_are_pymatchings() -> None:
     assert run_job(job)[0].failed == blocks[0].failed
     assert run_job(replace(job, block=4))[0].failed != blocks[0].failed
     assert run_job(replace(job, seed=6))[0].failed != blocks[0].failed
+
+
+def test_a_tier_answers_with_the_network_that_is_named(tmp_path: Path) -> None:
+    weights = random_stack(PUBLISHED[1])
+    file = write(tmp_path / "mine.safetensors", weights, metadata(1))
+    info = import_model(file, folder=tmp_path / "kept")
+    (plain,) = parse_points("3", "d", "0.01", "z")
+    with pytest.raises(ModelError, match="--model ising=NAME"):
+        block_key(plain, Tier.ISING, 0, 0)
+    (point,) = parse_points("3", "d", "0.01", "z", models=[f"ising={info.path}"])
+    job = Job(point, (Tier.ISING, Tier.MATCHING), seed=0, block=0, shots=200)
+    ising, matching = run_job(job)
+    assert info.sha256 in ising.model
+    assert len(ising.failed) > len(matching.failed)  # it knows nothing
+    # The package's network by another name answers the same, and counts as the same.
+    (named,) = parse_points("3", "d", "0.01", "z", models=["accuracy=speed"])
+    assert block_key(named, Tier.ACCURACY, 0, 0).model == block_key(plain, Tier.SPEED, 0, 0).model
+    (soft,) = run_job(Job(named, (Tier.ACCURACY,), 0, 0, 500))
+    (speed,) = run_job(Job(plain, (Tier.SPEED,), 0, 0, 500))
+    assert soft.failed == speed.failed
 
 
 def test_a_row_says_what_was_measured() -> None:

@@ -18,6 +18,7 @@ from prometheus_client.samples import Sample
 from helpers.lanes import Lane, Stream, config
 from helpers.recordings import recording
 from qdec import __version__
+from qdec.accelerator.stats import SKIP_REASONS
 from qdec.arena import Arena, Head
 from qdec.bus.wire import Close, encode
 from qdec.config import StreamConfig
@@ -239,6 +240,8 @@ def test_what_the_accelerator_and_lanes_in_its_stead_have_done(service: Service)
     assert value("qdec_accelerator_up") == 0
     words.generation, words.windows, words.batches = 7, 40, 5
     words.batch.add(3 * MS)
+    words.wait.add(2 * MS, 8)
+    words.skipped[SKIP_REASONS.index("busy")] = 6
     service.head.accelerator_restarts = 1
     assert value("qdec_accelerator_up") == 1
     assert value("qdec_accelerator_restarts_total") == 1
@@ -246,6 +249,9 @@ def test_what_the_accelerator_and_lanes_in_its_stead_have_done(service: Service)
     assert value("qdec_accelerator_batches_total") == 5
     assert value("qdec_accelerator_batch_duration_seconds_count") == 1
     assert value("qdec_accelerator_batch_duration_seconds_sum") == 0.003
+    assert value("qdec_accelerator_wait_duration_seconds_count") == 8
+    skipped = {r: value("qdec_accelerator_skipped_windows_total", reason=r) for r in SKIP_REASONS}
+    assert skipped == {reason: 6 * (reason == "busy") for reason in SKIP_REASONS}
     counted = {r: value("qdec_fallback_windows_total", lane="0", reason=r) for r in REASONS}
     assert counted == {reason: 3 * (reason == "deadline") for reason in REASONS}
     assert value("qdec_discarded_answers_total", lane="0") == 2

@@ -16,7 +16,7 @@ from helpers.lanes import LIBRARY, Stream
 from helpers.services import CODE, GEOMETRY, TEXT, rounds_of_a_shot
 from qdec.accelerator.compiled import compile_kinds
 from qdec.accelerator.exchange import SLOTS
-from qdec.accelerator.worker import Kind
+from qdec.accelerator.executor import Kind
 from qdec.bits import Bytes
 from qdec.commit import Flag
 from qdec.match import Answers, CompiledWindow, Tier

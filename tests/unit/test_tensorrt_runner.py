@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.networks import convolutions
-from qdec.errors import EngineError
+from qdec.errors import DeviceError, EngineError
 from qdec.neural import engine
 from qdec.neural.onnx_model import parse_model
 from qdec.neural.tensorrt import cache, runner
@@ -264,7 +264,7 @@ def test_a_lost_gpu_is_an_error_of_ours(
     network = runner.TensorRTNetwork(
         parse_model(convolutions()), precision="fp16", batches=BATCHES, folder=tmp_path / "plans"
     )
-    with pytest.raises(EngineError, match="the GPU failed: cudaErrorDeviceLost"):
+    with pytest.raises(DeviceError, match="LostDevice: cudaErrorDeviceLost"):
         network(np.ones((1, 4, 3, 3, 3), dtype=np.float32))
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from qdec.accelerator.exchange import SLOT_BYTES, most_windows
+from qdec.accelerator.executor import Kind
 from qdec.accelerator.kinds import kind_number
-from qdec.accelerator.worker import Kind
 from qdec.commit.bank import WindowBank
 from qdec.config import StreamConfig
-from qdec.errors import ConfigError, GeometryError, QdecError
+from qdec.errors import ConfigError, DeviceError, GeometryError, QdecError
 from qdec.lane.library import WARM_EFFORT, WARM_GATE_S, Library
+from qdec.match import CompiledWindow
 from qdec.windows.cut import answer_bytes
 from qdec.windows.geometry import Window
 
@@ -28,6 +31,7 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
 
     Raises:
         ConfigError: the tier cannot answer the stream's windows; the message names the stream.
+        DeviceError: the device failed at it.
     """
     try:
         plan = library.plan(stream)
@@ -48,9 +52,12 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
         for window in bank.needed(plan.length):
             number = kind_number(bank, plan.tier, bank.key(window), networks, switching)
             if number not in kinds:
-                kinds[number] = Kind(bank.get(window), bool(why))
-                _warm_up(kinds[number], _size(bank, window), batch)
+                decoder = bank.get(window)
+                warm = _warm_up(decoder, _size(bank, window), batch)
+                kinds[number] = Kind(decoder, bool(why), warm)
         return kinds
+    except DeviceError:
+        raise  # no configuration's fault
     except QdecError as error:
         raise ConfigError(f"stream '{stream.name}': {error}") from None
 
@@ -59,11 +66,18 @@ def _size(bank: WindowBank, window: Window) -> int:
     return (window.end - window.start) * bank.code.spacetime.layout.record_bytes
 
 
-def _warm_up(kind: Kind, syndrome_bytes: int, batch: int) -> None:
+def _warm_up(decoder: CompiledWindow, syndrome_bytes: int, batch: int) -> dict[int, int]:
+    """Call a decoder with as many windows as it may get: what its second calls took, ns."""
+    took = {}
     size = 1
     while size < 2 * batch:
-        kind.decoder.decode(np.zeros((size, syndrome_bytes), dtype=np.uint8))
+        nothing = np.zeros((size, syndrome_bytes), dtype=np.uint8)
+        decoder.decode(nothing)
+        started = time.monotonic_ns()
+        decoder.decode(nothing)
+        took[size] = time.monotonic_ns() - started
         size *= 2
+    return took
 
 
 def _check_room(bank: WindowBank, length: int | None) -> None:

@@ -32,7 +32,7 @@ from qdec.bits import Bytes
 from qdec.errors import ArenaError
 from qdec.match import Answers
 
-_Memory: TypeAlias = "mmap.mmap | bytearray"
+_Memory: TypeAlias = "mmap.mmap | bytearray | memoryview"
 SLOTS = 64
 SLOT_BYTES = 1 << 15
 _BOARDS_BYTES = 4096

@@ -9,11 +9,15 @@ import time
 
 from qdec.accelerator.compiled import compile_kinds
 from qdec.accelerator.doorbells import Doorbells, ring, silence
-from qdec.accelerator.worker import Kind, Worker
+from qdec.accelerator.executor import Executor, Kind
+from qdec.accelerator.exits import STATUSES
+from qdec.accelerator.start import start_executor
+from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
+from qdec.bits import Bytes
 from qdec.child import Child, main
 from qdec.config import AcceleratorConfig, Config
-from qdec.errors import ConfigError, EngineError
+from qdec.errors import ConfigError, DeviceError, EngineError
 from qdec.lane import realtime
 from qdec.lane.library import Library
 from qdec.neural.engine import stop_building, use_engine, use_threads
@@ -43,6 +47,13 @@ class Accelerator:
             ConfigError: a stream's windows cannot be compiled for its tier.
             ChannelClosed: the supervisor is gone.
         """
+        try:
+            return self._run()
+        except DeviceError as error:
+            log.exception("the accelerator ends: %s", error)
+            return STATUSES[error.kind]
+
+    def _run(self) -> int:
         message = self._child.wait_for("warm")
         if message is None:
             return 0
@@ -83,13 +94,16 @@ class Accelerator:
         arena = Arena(self._child.arena_fd)
         self._bells = Doorbells(self._child.doorbells)
         self._stats = arena.share_accelerator()
-        exchanges = [arena.share_exchange(slot) for slot in range(self._bells.slots)]
+        memory, exchanges = arena.share_exchanges(self._bells.slots)
+        batch = config.accelerator.batch
+        self._executor = self._start_executor(memory, batch)
         self._worker = Worker(
             exchanges,
             self._kinds,
             generation,
-            batch=config.accelerator.batch,
+            batch=batch,
             stats=self._stats,
+            executor=self._executor,
         )
         stop_building()
         self._beat()
@@ -98,14 +112,27 @@ class Accelerator:
         self._child.control.send("serving")
         self._loop()
 
+    def _start_executor(self, memory: Bytes, batch: int) -> Executor:
+        """What runs the batches.
+
+        Raises:
+            DeviceError: the device does not do that.
+        """
+        return start_executor(self._kinds, memory, batch)
+
     def _loop(self) -> None:
         control, bell = self._child.control.fileno(), self._bells.accelerator
+        done = self._executor.fileno()
+        watched = [control, bell] + ([] if done is None else [done])
         next_look = 0.0
         while True:
             called: list[int] = []
-            if not self._worker.pending:
-                called = select.select([control, bell], [], [], _PATIENCE_S)[0]
-                if not called:
+            patience = _PATIENCE_S
+            if self._worker.pending:
+                patience = min(patience, (self._worker.wake_at - time.monotonic_ns()) / 1e9)
+            if patience > 0:
+                called = select.select(watched, [], [], patience)[0]
+                if not called and not self._worker.pending:
                     realtime.tidy()
             silence(bell)
             self._beat()

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from qdec import __version__
+from qdec.accelerator.stats import SKIP_REASONS
 from qdec.config import Config
 from qdec.gateway.reading import Reader, Reading
 from qdec.lane.stats import (
@@ -58,8 +59,7 @@ _LANE_COUNTERS = (
 )
 _ACCELERATOR_COUNTERS = (
     ("windows", "qdec_accelerator_windows", "Windows that the accelerator decoded."),
-    ("batches", "qdec_accelerator_batches", "Calls of a decoder for them."),
-    ("skipped", "qdec_accelerator_skipped_windows", "Windows that came too late to be begun."),
+    ("batches", "qdec_accelerator_batches", "Batches in which it decoded them."),
     ("unknown", "qdec_accelerator_unknown_windows", "Windows of a kind that it has not compiled."),
     ("failed", "qdec_accelerator_failed_windows", "Windows on which its decoder failed."),
 )
@@ -148,11 +148,21 @@ def _accelerator(reading: Reading) -> Iterator[Metric]:
     )
     for attribute, name, words in _ACCELERATOR_COUNTERS:
         yield CounterMetricFamily(name, words, value=getattr(counted, attribute))
-    batches = HistogramMetricFamily(
-        "qdec_accelerator_batch_duration_seconds", "Calls of a decoder in the accelerator."
+    skipped = CounterMetricFamily(
+        "qdec_accelerator_skipped_windows",
+        "Windows that the accelerator did not begin, because they would have been late.",
+        labels=["reason"],
     )
-    _add_histogram(batches, [], Histogram(counted.batch_words))
-    yield batches
+    for reason, windows in zip(SKIP_REASONS, counted.skipped, strict=False):
+        skipped.add_metric([reason], windows)
+    yield skipped
+    for name, words, durations in (
+        ("batch", "What the engine worked at a batch in the accelerator.", counted.batch_words),
+        ("wait", "Time of a window in the accelerator before it was begun.", counted.wait_words),
+    ):
+        family = HistogramMetricFamily(f"qdec_accelerator_{name}_duration_seconds", words)
+        _add_histogram(family, [], Histogram(durations))
+        yield family
 
 
 def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:

@@ -47,6 +47,8 @@ class IsingWindow:
     """Network, threshold, residual, matching. The network's part of the buffer is provisional.
 
     Attributes:
+        network: as given.
+        grid: as given.
         ahead: what the network corrects in windows.
         notes: see `CompiledWindow.notes`.
     """
@@ -61,8 +63,8 @@ class IsingWindow:
             grid: the window on Ising's grid.
             matching: what answers the residual.
         """
-        self._network = network
-        self._grid = grid
+        self.network = network
+        self.grid = grid
         self._matching = matching
         self.notes = matching.notes
         self._sick = False
@@ -81,11 +83,11 @@ class IsingWindow:
         return Answers(answers.bits ^ committed, answers.feasible, tiers=tiers)
 
     def _correct(self, syndromes: Bytes) -> Corrected:
-        logits = self._network(self._grid.network_input(syndromes))
+        logits = self.network(self.grid.network_input(syndromes))
         sick: NDArray[np.bool_] = np.asarray(~np.isfinite(logits).all(axis=(1, 2, 3, 4)))
         corrections = decide(logits)
         corrections[sick] = False
-        return Corrected(*self._grid.apply(syndromes, corrections), sick)
+        return Corrected(*self.grid.apply(syndromes, corrections), sick)
 
 
 def ising_window(

@@ -46,6 +46,8 @@ class SoftWindow:
     """Network, edge weights, sparse matching. Not for two threads at once.
 
     Attributes:
+        network: as given.
+        grid: as given.
         ahead: ``(B, E)`` float32 log-odds of windows; see `log_odds`.
         notes: see `CompiledWindow.notes`.
     """
@@ -74,7 +76,8 @@ class SoftWindow:
             guard: overrules answers where few faults explain a window, if anything is to.
         """
         self._tier = tier
-        self._network = network
+        self.network = network
+        self.grid = grid
         self._odds = EdgeOdds(grid)
         self._matcher = matcher
         self._fallback = fallback
@@ -106,7 +109,7 @@ class SoftWindow:
         """``(B, E)`` float32: the network's opinion of every edge."""
         events = np.zeros((len(syndromes), 4 * int(np.prod(self._shape))), dtype=np.float32)
         events[:, self._cells] = unpack(syndromes, self._num_nodes)[:, self._nodes]
-        return self._odds(self._network(events.reshape(-1, 4, *self._shape)))
+        return self._odds(self.network(events.reshape(-1, 4, *self._shape)))
 
     def decode(self, syndromes: Bytes) -> Answers:
         """See `CompiledWindow.decode`. What the network cannot judge, `fallback` answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from qdec.errors import EngineError
+from qdec.errors import DeviceError, DeviceFault, EngineError
 from qdec.neural.engine import CompiledNetwork, Floats, may_build
 
 log = logging.getLogger("qdec.neural")
@@ -29,11 +29,12 @@ class WithFallback:
 
         Raises:
             EngineError: the other fails as well.
+            DeviceError: the GPU is at fault, and not for want of memory.
         """
         self._other: Callable[[], CompiledNetwork] | None = other
         try:
             self.network = first()
-        except EngineError as error:
+        except (EngineError, DeviceError) as error:
             self._move(error)
 
     @property
@@ -45,14 +46,15 @@ class WithFallback:
         """See `CompiledNetwork.__call__`."""
         try:
             return self.network(*inputs)
-        except EngineError as error:
+        except (EngineError, DeviceError) as error:
             if not may_build():
                 raise
             self._move(error)
         return self.network(*inputs)
 
-    def _move(self, error: EngineError) -> None:
-        if self._other is None:
+    def _move(self, error: EngineError | DeviceError) -> None:
+        broken = isinstance(error, DeviceError) and error.kind is not DeviceFault.MEMORY
+        if self._other is None or broken:
             raise error
         log.warning("a network runs on the processor, since on the GPU it cannot: %s", error)
         self.network = self._other()

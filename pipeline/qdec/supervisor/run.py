@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qdec.accelerator.doorbells import Doorbells
+from qdec.accelerator.exits import in_words
 from qdec.arena import SLOTS, Arena
 from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
@@ -227,7 +228,11 @@ class Supervisor:
         process.channel.close()
         status = process.popen.returncode
         if status:
-            log.warning("child %d (pid %d) ended: %s", child, process.popen.pid, _ending(status))
+            role = self._policy.child(child).role
+            words = in_words(status) if role.name == ACCELERATOR else ""
+            log.warning(
+                "child %d (pid %d) ended: %s", child, process.popen.pid, _ending(status, words)
+            )
         self._slots.release(child)
         if self._accelerator.generation == child:
             self._accelerator.generation = 0  # nobody writes into lanes' slots any more
@@ -378,8 +383,8 @@ def _check_reload(old: Config, new: Config) -> None:
         )
 
 
-def _ending(status: int) -> str:
+def _ending(status: int, words: str = "") -> str:
     if status >= 0:
-        return f"exit status {status}"
+        return f"{words} (exit status {status})" if words else f"exit status {status}"
     name: Callable[[int], signal.Signals] = signal.Signals
     return f"killed by {name(-status).name}"

@@ -11,6 +11,7 @@ from typing import Literal
 import stim
 
 from qdec.errors import DataError
+from qdec.match import Tier
 from qdec.windows import parse_geometry
 from qdec_tools.circuits import experiment
 from qdec_tools.noise import NOISE_MODELS, named_noise
@@ -37,6 +38,7 @@ class Point:
         basis: of the memory.
         windows: as `parse_geometry` reads them, in rounds.
         noise_model: a name of `qdec_tools.noise.NOISE_MODELS`.
+        models: the networks that tiers answer with, by name or file, instead of the package's.
     """
 
     distance: int
@@ -45,6 +47,11 @@ class Point:
     basis: Basis
     windows: str = "whole"
     noise_model: str = "uniform"
+    models: tuple[tuple[Tier, str], ...] = ()
+
+    def model(self, tier: Tier) -> str | None:
+        """The network of a tier; None for the package's, if it has one."""
+        return dict(self.models).get(tier)
 
     def circuit(self) -> stim.Circuit:
         """The experiment.
@@ -67,6 +74,7 @@ def parse_points(
     basis: str = "x,z",
     windows: str = "whole",
     noise_model: str = "uniform",
+    models: Sequence[str] = (),
 ) -> tuple[Point, ...]:
     """All combinations of comma-separated lists, ordered by distance.
 
@@ -77,6 +85,7 @@ def parse_points(
         basis: ``x``, ``z`` or both.
         windows: ``auto``, ``whole`` or ``W,C``, where W and C may be multiples of d, too.
         noise_model: a name of `NOISE_MODELS`.
+        models: ``TIER=NAME`` each: networks by the names of `qdec model list`, or by their files.
 
     Raises:
         DataError: one of them is malformed or out of range.
@@ -90,10 +99,11 @@ def parse_points(
     ps = [_probability(word) for word in _words(noise, "--noise")]
     for p in ps:
         named_noise(noise_model, p)
+    own = tuple(sorted(dict(_model(word) for word in models).items()))
     bases = [_basis(word) for word in _words(basis, "--basis")]
     lengths = _words(rounds, "--rounds")
     points = [
-        Point(d, _rounds(r, d), p, b, windows_at(windows, d), noise_model)
+        Point(d, _rounds(r, d), p, b, windows_at(windows, d), noise_model, own)
         for d, r, p, b in product(ds, lengths, ps, bases)
     ]
     points = list(dict.fromkeys(points))
@@ -155,6 +165,16 @@ def _probability(word: str) -> float:
     if not 0 < p <= 0.5:
         raise DataError(f"--noise: '{word}' is not a probability above 0 and up to 0.5")
     return p
+
+
+def _model(word: str) -> tuple[Tier, str]:
+    label, _, name = word.partition("=")
+    if not name:
+        raise DataError(f"--model {word}: write TIER=NAME, such as ising=ising-1")
+    tier = Tier.from_label(label.strip())
+    if not tier.takes_model:
+        raise DataError(f"--model {word}: the {tier.label} tier has no network")
+    return tier, name.strip()
 
 
 def _basis(word: str) -> Basis:

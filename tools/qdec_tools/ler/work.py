@@ -15,8 +15,10 @@ import numpy as np
 from qdec import __version__
 from qdec.bits import Bytes
 from qdec.codes import Code
+from qdec.errors import ModelError
 from qdec.lane.realtime import die_with_parent
 from qdec.match import SOFT, Tier
+from qdec.match.models import served
 from qdec.match.offline import OfflineDecoder
 from qdec.neural.store import load_model
 from qdec.windows import choose_geometry, parse_geometry
@@ -54,8 +56,12 @@ def circuit_digest(point: Point) -> str:
 
 
 @cache
-def model_of(tier: Tier) -> str:
+def model_of(tier: Tier, name: str | None = None) -> str:
     """Identity of what a tier decodes with: answers of another identity are not mixed with its.
+
+    Args:
+        tier: which.
+        name: of its network, if it is not the package's.
 
     Raises:
         ModelError: its network is missing or damaged.
@@ -64,12 +70,17 @@ def model_of(tier: Tier) -> str:
     if tier in (Tier.MATCHING, Tier.CORRELATED):
         return pymatching
     qdec = f"qdec {__version__}, {pymatching}"
-    return f"{load_model(tier.label).info.sha256}, {qdec}" if tier in SOFT else qdec
+    if not tier.takes_model:
+        return qdec
+    if name is None and tier not in SOFT:
+        raise ModelError(f"the {tier.label} tier needs a network: --model {tier.label}=NAME")
+    return f"{load_model(name or tier.label).info.sha256}, {qdec}"
 
 
 def block_key(point: Point, tier: Tier, seed: int, block: int) -> BlockKey:
     """Where a point's block is filed."""
-    return BlockKey(circuit_digest(point), tier.label, model_of(tier), point.windows, seed, block)
+    model = model_of(tier, point.model(tier))
+    return BlockKey(circuit_digest(point), tier.label, model, point.windows, seed, block)
 
 
 def run_job(job: Job) -> list[Block]:
@@ -121,6 +132,7 @@ class _Bench:
     """A point's circuit, code and decoders, compiled once."""
 
     def __init__(self, point: Point) -> None:
+        self._point = point
         self._circuit = point.circuit()
         self.code = Code.from_circuit(self._circuit)
         self._geometry = choose_geometry(
@@ -140,7 +152,9 @@ class _Bench:
 
     def decoder(self, tier: Tier) -> OfflineDecoder:
         if tier not in self._decoders:
-            self._decoders[tier] = OfflineDecoder(self.code, tier, self._geometry)
+            name = self._point.model(tier)
+            model = None if name is None else served(load_model(name))
+            self._decoders[tier] = OfflineDecoder(self.code, tier, self._geometry, model=model)
         return self._decoders[tier]
 
     def decode(self, tier: Tier, records: Bytes, truth: Bytes) -> tuple[list[int], int]:

@@ -13,6 +13,8 @@ end, the network sees nothing behind it, and what it says there is provisional.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,32 @@ from qdec.windows.cut import answer_bytes
 from qdec.windows.geometry import Window
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class GridTables:
+    """A `WindowGrid` as data, for those who do what it does elsewhere.
+
+    Flat indices are into ``(4, T, D, D)``; its size stands for nothing.
+
+    Attributes:
+        constant: ``(4, T, D, D)`` float32 of 0/1: the input of a window without events.
+        event_nodes, event_cells: bit ``event_nodes[i]`` of a window is shown at flat index
+            ``event_cells[i]``.
+        sources: ``(bits, 6)``: corrections that flip each bit of the window, first the ones there.
+        frame_sources: corrections whose parity flips the frame, bit 0 of the answer.
+        seam_bits, seam_sources: bits of the answer that are a correction each, and which.
+        answer_bits: how many bits an answer has.
+    """
+
+    constant: Floats
+    event_nodes: Ints
+    event_cells: Ints
+    sources: Ints
+    frame_sources: Ints
+    seam_bits: Ints
+    seam_sources: Ints
+    answer_bits: int
 
 
 class WindowGrid:
@@ -113,6 +141,20 @@ class WindowGrid:
             return False
         row = self._checks[t]
         return bool((row[row >= 0] // self._placement.patch.half == kind).any())
+
+    @property
+    def tables(self) -> GridTables:
+        """What `network_input` and `apply` go by."""
+        return GridTables(
+            self._input,
+            self._events,
+            self._event_cells,
+            self._sources,
+            self._frame_sources,
+            self._seam_bits,
+            self._seam_sources,
+            self._answer_bits,
+        )
 
     def network_input(self, syndromes: Bytes) -> Floats:
         """``(B, rounds * record_bytes)`` uint8 packed rounds → ``(B, 4, T, D, D)`` float32."""

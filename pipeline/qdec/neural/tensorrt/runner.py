@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdec.errors import EngineError
+from qdec.neural.device_faults import device_error
 from qdec.neural.onnx_model import Model, check_inputs
 from qdec.neural.tensorrt import cache
 from qdec.neural.tensorrt.api import Api, logger, ready
@@ -46,8 +47,11 @@ class Program:
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         is_input = {one: engine.get_tensor_mode(one) == trt.TensorIOMode.INPUT for one in names}
         self.outputs = tuple(one for one in names if not is_input[one])
-        kinds = {trt.DataType.FLOAT: np.dtype(np.float32), trt.DataType.HALF: np.dtype(np.float16)}
-        self.dtypes = {one: kinds[engine.get_tensor_dtype(one)] for one in names}
+        half: np.dtype[Any] = np.dtype(np.float16)
+        kinds = {trt.DataType.FLOAT: np.dtype(np.float32), trt.DataType.HALF: half}
+        self.dtypes: dict[str, np.dtype[Any]] = {
+            one: kinds[engine.get_tensor_dtype(one)] for one in names
+        }
         self._contexts: list[Any] = []
 
     def prepare(self, shapes: Mapping[str, tuple[int, ...]], stream: int) -> None:
@@ -186,8 +190,7 @@ class TensorRTNetwork:
             EngineError: see `load`.
         """
         if size not in self._programs:
-            recipe = Recipe(self._model.content, size, self._batches, self._precision)
-            program = load(recipe, self._folder, may_build=may_build)
+            program = self.load(size, may_build=may_build)
             named = zip(self._model.names, self.channels[0], strict=True)
             shapes = {name: (channels, *size) for name, channels in named}
             with _gpu_errors():
@@ -195,6 +198,15 @@ class TensorRTNetwork:
                 self._stream.synchronize()
             self._programs[size] = program
         return self._programs[size]
+
+    def load(self, size: tuple[int, int, int], *, may_build: bool) -> Program:
+        """Another program for windows of (rounds, height, width), for a stream of its own.
+
+        Raises:
+            EngineError: see `load`.
+        """
+        recipe = Recipe(self._model.content, size, self._batches, self._precision)
+        return load(recipe, self._folder, may_build=may_build)
 
     def __call__(self, *inputs: Floats) -> Floats:
         """See `CompiledNetwork.__call__`."""
@@ -255,7 +267,7 @@ def _gpu_errors() -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise EngineError(f"the GPU failed: {error}") from None
+        raise device_error(error) from None
 
 
 def _cupy() -> Any:

@@ -1,0 +1,17 @@
+"""What runs on a GPU on either side of a network, and the tables that drive it.
+
+``unpack`` makes a network's input of packed rounds, ``residual`` commits a hard network's
+corrections, ``edges`` makes edge weights of a soft network's output: one launch each per batch, and
+none waits for the host. The kernels are in ``kernels/*.cu``; `qdec.cuda.reference` says in NumPy
+what each computes. Tests hold the kernels to it on the CPU, through an emulation of blocks and
+warps. They compile for sm_80 to sm_120, and have not run on a GPU yet.
+
+Who owns what. The *arena* (packed windows, anywhere in it) and the *results* (a record per window,
+see `qdec.cuda.record`) belong to the caller: memory of the host, pinned and mapped, or of the
+device; kernels read the one and write the other where offsets say, and keep neither. So do the
+network's input and output, which the engine allocates. `Tables` on the device belong to whoever
+uploaded them, one set per kind of window; `scratch` (partial sums, counters) to one stream, since
+two launches that run at once must not share it. Nothing here allocates, frees or synchronises after
+that. Offsets of a batch must stay as they are until its launch has run; a negative one says that a
+place of the batch is empty, so that a captured graph serves fewer windows than it was made for.
+"""

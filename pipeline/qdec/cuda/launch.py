@@ -1,0 +1,87 @@
+"""Launches kernels through CuPy, on a stream of the caller's. Has not run on a GPU yet.
+
+`qdec.cuda` says who owns what. CuPy (``pip install cupy-cuda13x``) is imported here and nowhere
+else, and not before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from qdec.cuda.plan import THREADS, Arguments, Device, Launch
+from qdec.errors import EngineError
+
+
+def kernels_folder() -> Path:
+    """Where the compiled kernels lie: in the checkout that this runs from, else the user's cache.
+
+    ``python -m qdec.cuda.compile FOLDER`` puts them anywhere.
+    """
+    checkout = Path(__file__).parents[3]
+    if (checkout / "Makefile").is_file():
+        return checkout / "build" / "kernels"
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "qdec" / "kernels"
+
+
+class Kernels:
+    """The compiled kernels, loaded into the current device's primary context."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load what ``make kernels`` left in a folder (``build/kernels``).
+
+        Raises:
+            EngineError: CuPy, a driver, a device or a file is missing, or the files are for other
+                devices.
+        """
+        try:
+            import cupy
+        except ImportError as error:
+            raise EngineError(f"CuPy is not there ({error}): pip install cupy-cuda13x") from None
+        self._cupy = cupy
+        self.functions: dict[str, Any] = {}
+        try:
+            properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+            self.device = Device(int(properties["multiProcessorCount"]))
+            for name in ("unpack", "residual", "edges"):
+                path = folder / f"{name}.fatbin"
+                if not path.is_file():
+                    raise EngineError(
+                        f"{path} is not there: make kernels, or python -m qdec.cuda.compile"
+                    )
+                module = cupy.RawModule(path=str(path))
+                for kernel in KERNELS[name]:
+                    self.functions[kernel] = module.get_function(kernel)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise EngineError(f"no CUDA device: {error}") from None
+        except cupy.cuda.driver.CUDADriverError as error:
+            raise EngineError(f"the kernels do not load: {error}") from None
+
+    def __call__(self, launch: Launch, arguments: Arguments, stream: Any) -> None:
+        """Enqueue a launch; nothing is waited for, and it can be captured into a graph.
+
+        Args:
+            launch: from a plan.
+            arguments: from the same plan, with arrays that the device can reach (CuPy's, or
+                addresses as integers).
+            stream: a ``cupy.cuda.Stream``.
+
+        Raises:
+            EngineError: CUDA refuses, or an earlier launch failed.
+        """
+        try:
+            with stream:
+                self.functions[launch.kernel](
+                    launch.grid, (THREADS,), tuple(arguments), shared_mem=launch.shared
+                )
+        except self._cupy.cuda.driver.CUDADriverError as error:
+            raise EngineError(f"{launch.kernel}: {error}") from None
+
+
+KERNELS = {
+    "unpack": ("unpack_8", "unpack_16", "unpack_32"),
+    "residual": ("residual_f16", "residual_f32"),
+    "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
+}
