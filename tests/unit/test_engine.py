@@ -19,7 +19,9 @@ from qdec.errors import EngineError, ModelError
 from qdec.neural import engine, onnx_model
 from qdec.neural.collect import Wanted, collecting
 from qdec.neural.engine import compile_network, precisions
+from qdec.neural.fallback import that_runs
 from qdec.neural.onnx_model import parse_model
+from qdec.neural.openvino_engine import OpenVinoNetwork
 
 
 def events(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
@@ -365,6 +367,8 @@ def test_a_network_that_the_gpu_cannot_run_moves_to_the_processor(
     network = compile_network(convolutions(), precision="fp16")
     np.testing.assert_allclose(network(x), reference(convolutions(), x), atol=1e-5)
     assert network.channels == ((4,), 4)
+    assert isinstance(that_runs(network), OpenVinoNetwork)
+    assert that_runs(that_runs(network)) is that_runs(network)
     assert "on the processor, since on the GPU it cannot: no memory" in caplog.text
     with pytest.raises(EngineError, match="takes float32"):
         network(x[0])

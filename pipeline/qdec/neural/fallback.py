@@ -11,6 +11,11 @@ from qdec.neural.engine import CompiledNetwork, Floats, may_build
 log = logging.getLogger("qdec.neural")
 
 
+def that_runs(network: CompiledNetwork) -> CompiledNetwork:
+    """The network itself, where it may be one that could have moved to the processor."""
+    return network.network if isinstance(network, WithFallback) else network
+
+
 class WithFallback:
     """A network that moves to the processor while the process starts. See `CompiledNetwork`.
 
