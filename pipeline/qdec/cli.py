@@ -729,11 +729,17 @@ def engine_clear(folder: PlanFolder = None) -> None:
     raise typer.Exit(clear(folder))
 
 
+def _recipes() -> list[str]:
+    from qdec_tools.training import RECIPES
+
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
 @app.command()
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="A TOML file, or a shipped recipe: accuracy, accuracy-large, speed."),
+        typer.Argument(help=f"A TOML file, or a shipped recipe: {', '.join(_recipes())}."),
     ],
     out: Annotated[
         Path | None,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.offsets import check_offsets, check_record_offsets
 from helpers.patches import experiment
 from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.cuda import reference
 from qdec.cuda.formats import ITEMSIZES, Format, encoded
-from qdec.cuda.offsets import check_offsets, check_record_offsets
 from qdec.cuda.plan import Arguments, Device, EdgePlan, Launch, Real, ResidualPlan, UnpackPlan
 from qdec.cuda.record import HEAD, BitRecord
 from qdec.cuda.tables import EdgeTable, ResidualTable, UnpackTable

@@ -92,7 +92,11 @@ class Bench:
 
         made = {number: gpu_kind(one, programs) for number, one in decoders.items()}
         self.kinds: dict[int, GpuKind] = {n: one for n, one in made.items() if one is not None}
-        kinds = {number: Kind(one, fenced=False) for number, one in decoders.items()}
+        sizes = {n: kind.unpack.window_bytes for n, kind in self.kinds.items()}
+        kinds = {
+            n: Kind(one, fenced=False, syndrome_bytes=sizes.get(n, 0))
+            for n, one in decoders.items()
+        }
         self.executor = GpuExecutor(runtime, kinds, self.kinds, memory_, BUCKETS, streams=streams)
         self.worker = Worker(
             exchanges,
@@ -263,3 +267,62 @@ def test_a_lost_device_ends_the_worker() -> None:
     with pytest.raises(DeviceError) as caught:
         bench.worker.turn()
     assert caught.value.kind is DeviceFault.LOST
+
+
+def test_a_bell_that_rings_late_is_silenced() -> None:
+    """The driver's callback may come after the batch was taken back."""
+    bench = Bench(EmulatedRuntime(), {7: soft()})
+    slot = bench.ask(7, windows_of(1))
+    assert (0, slot) in bench.answers(1)
+    bench.executor._ring()
+    bell = bench.executor.fileno()
+    assert select.select([bell], [], [], 0)[0]
+    bench.worker.turn()
+    assert select.select([bell], [], [], 0)[0] == []
+
+
+def test_one_request_of_a_batch_may_fail_alone() -> None:
+    decoder = soft()
+    inner: Any = decoder
+    poisoned = windows_of(1, seed=9)
+    decode = inner.decode
+
+    def picky(syndromes: Bytes) -> Answers:
+        if (syndromes == poisoned).all(axis=1).any():
+            raise ZeroDivisionError
+        return decode(syndromes)
+
+    inner.decode = picky
+    bench = Bench(EmulatedRuntime(), {7: decoder}, streams=1)
+    good = windows_of(2)
+    slots = [bench.ask(7, one, lane) for lane, one in enumerate((good, poisoned))]
+    for _ in range(20):
+        bench.worker.collect()
+        bench.worker.turn()
+    ours, theirs = (
+        dict(link.collect().replies)[slot] for link, slot in zip(bench.links, slots, strict=True)
+    )
+    assert ours is not None
+    assert ours.answers is not None
+    same(ours.answers, decode(good))
+    assert theirs is not None
+    assert theirs.status is Status.FAILED
+
+
+def test_what_follows_a_batch_of_several_passes_does_not_wait_for_its_last() -> None:
+    decoder = soft()
+    runtime = EmulatedRuntime(eager=False)
+    bench = Bench(runtime, {7: decoder}, streams=1)
+    long, short = windows_of(12), windows_of(2, seed=6)
+    bench.ask(7, long)
+    bench.ask(7, short, lane=1)
+    bench.worker.collect()
+    bench.worker.turn()
+    (stream,) = runtime.streams
+    done: list[int] = []
+    for _ in range(40):
+        stream.run(1)
+        bench.worker.turn()
+        done += [1 for _ in bench.links[0].collect().replies]
+        done += [2 for _ in bench.links[1].collect().replies]
+    assert sorted(done) == [1, 2]

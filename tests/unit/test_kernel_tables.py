@@ -16,11 +16,11 @@ from helpers.kernel_cases import (
     random_unpack_table,
     syndromes,
 )
+from helpers.offsets import check_offsets, check_record_offsets
 from helpers.patches import ALL
 from qdec.bits import unpack
 from qdec.cuda import reference
 from qdec.cuda.formats import Format, encoded
-from qdec.cuda.offsets import check_offsets, check_record_offsets
 from qdec.cuda.plan import MAX_SHARED, THREADS, Device, UnpackPlan
 from qdec.cuda.record import HEAD, BitRecord, OddsRecord
 from qdec.cuda.tables import EdgeTable, ResidualTable, UnpackTable

@@ -15,7 +15,8 @@ from qdec.windows.cut import cut, merge_parallel
 from qdec.windows.geometry import Window
 from qdec_tools.circuits import memory
 from qdec_tools.noise import NoiseModel, si1000, uniform
-from qdec_tools.training.command import RECIPES, find_recipe
+from qdec_tools.training import RECIPES
+from qdec_tools.training.command import find_recipe
 from qdec_tools.training.data import Data, FedData
 from qdec_tools.training.folded_data import make_kind
 from qdec_tools.training.recipe import Mix, Recipe, read_recipe

@@ -17,6 +17,8 @@ from qdec.match import CompiledWindow
 from qdec.windows.cut import answer_bytes
 from qdec.windows.geometry import Window
 
+_WARM_CALLS = 3
+
 
 def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> dict[int, Kind]:
     """Every kind of window of a configured stream, by its number, compiled and warmed up.
@@ -53,8 +55,9 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
             number = kind_number(bank, plan.tier, bank.key(window), networks, switching)
             if number not in kinds:
                 decoder = bank.get(window)
-                warm = _warm_up(decoder, _size(bank, window), batch)
-                kinds[number] = Kind(decoder, bool(why), warm)
+                size = _size(bank, window)
+                warm = _warm_up(decoder, size, batch)
+                kinds[number] = Kind(decoder, bool(why), warm, syndrome_bytes=size)
         return kinds
     except DeviceError:
         raise  # no configuration's fault
@@ -67,15 +70,22 @@ def _size(bank: WindowBank, window: Window) -> int:
 
 
 def _warm_up(decoder: CompiledWindow, syndrome_bytes: int, batch: int) -> dict[int, int]:
-    """Call a decoder with as many windows as it may get: what its second calls took, ns."""
+    """Call a decoder with as many windows as it may get: what that took at best, ns.
+
+    The first call compiles, and others may be preempted: what is too long here keeps windows from
+    being begun.
+    """
     took = {}
     size = 1
     while size < 2 * batch:
         nothing = np.zeros((size, syndrome_bytes), dtype=np.uint8)
         decoder.decode(nothing)
-        started = time.monotonic_ns()
-        decoder.decode(nothing)
-        took[size] = time.monotonic_ns() - started
+        calls = []
+        for _ in range(_WARM_CALLS):
+            started = time.monotonic_ns()
+            decoder.decode(nothing)
+            calls.append(time.monotonic_ns() - started)
+        took[size] = min(calls)
         size *= 2
     return took
 

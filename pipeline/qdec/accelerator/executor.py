@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from itertools import accumulate
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from qdec.match import Answers, CompiledWindow
 log = logging.getLogger("qdec.accelerator")
 
 
+# Answers to each request of a batch; None where there is none.
+Each: TypeAlias = "tuple[Answers | None, ...]"
+
+
 class Kind(NamedTuple):
     """A kind of window that was compiled.
 
@@ -27,12 +32,14 @@ class Kind(NamedTuple):
         fenced: its tier fails the code's fault-distance gate.
         warm: ns that a call took when it was warmed up, by the number of windows.
         priority: whose work it is.
+        syndrome_bytes: of its windows: requests for others are refused. 0: of any.
     """
 
     decoder: CompiledWindow
     fenced: bool
     warm: Mapping[int, int] = {}
     priority: Priority = Priority.DECODING
+    syndrome_bytes: int = 0
 
 
 class Job(NamedTuple):
@@ -137,17 +144,12 @@ class CallingExecutor:
         """
         decoder, requests = self._kinds[job.kind].decoder, job.requests
         started = self._clock()
-        together = _call(decoder, requests)
-        took = self._clock() - started
-        answers: tuple[Answers | None, ...]
-        if together is not None:
-            answers = together
-        elif len(requests) == 1:
-            answers = (None,)
-        else:  # one of them may be to blame
-            single = [_call(decoder, (one,)) for one in requests]
-            answers = tuple(None if one is None else one[0] for one in single)
-        self._done.append(Completion(job.number, took, answers))
+        each = [one.syndromes for one in requests]
+        syndromes = each[0] if len(each) == 1 else np.concatenate(each)
+        answers = apart(
+            lambda start, end, some: answered(decoder.decode, syndromes[start:end], some), requests
+        )
+        self._done.append(Completion(job.number, self._clock() - started, answers))
 
     def completions(self) -> Sequence[Completion]:
         """What was submitted since this was last asked."""
@@ -159,18 +161,32 @@ class CallingExecutor:
         return
 
 
-def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers, ...] | None:
-    """`answered` by a decoder; None, too, if the requests' windows differ in size."""
-    each = [one.syndromes for one in requests]
-    if len({one.shape[1] for one in each}) > 1:
-        log.error("%d requests of one kind have windows of different sizes", len(each))
-        return None
-    return answered(decoder.decode, each[0] if len(each) == 1 else np.concatenate(each), requests)
+def apart(
+    decode: Callable[[int, int, Sequence[Request]], Each | None], requests: Sequence[Request]
+) -> Each:
+    """Answers to requests together; if that fails, to each: one of them may be to blame.
+
+    Args:
+        decode: windows from one to another (exclusive) of the batch, which are these requests';
+            None where it fails.
+        requests: all of the batch.
+    """
+    ends = list(accumulate(len(one.syndromes) for one in requests))
+    together = decode(0, ends[-1], requests)
+    if together is not None:
+        return together
+    if len(requests) == 1:
+        return (None,)
+    each: list[Answers | None] = []
+    for start, end, one in zip([0, *ends], ends, requests, strict=False):
+        alone = decode(start, end, (one,))
+        each.append(None if alone is None else alone[0])
+    return tuple(each)
 
 
 def answered(
     decode: Callable[[Bytes], Answers], syndromes: Bytes, requests: Sequence[Request]
-) -> tuple[Answers, ...] | None:
+) -> Each | None:
     """Answers to requests whose syndromes lie one behind the other; None if that fails.
 
     Raises:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.accelerator.executor import CallingExecutor, Completion, Job, Kind, answered
+from qdec.accelerator.exchange import Request
+from qdec.accelerator.executor import CallingExecutor, Completion, Each, Job, Kind, answered, apart
 from qdec.accelerator.gpu_frame import Frame, StreamKind
 from qdec.accelerator.gpu_kinds import GpuKind
 from qdec.accelerator.latency import Buckets
@@ -94,12 +95,11 @@ class GpuExecutor:
     def submit(self, stream: int, job: Job) -> None:
         """See `Executor.submit`."""
         kind = self._kinds.get(job.kind)
-        each = [one.syndromes for one in job.requests]
-        # Kernels would read beyond windows of another size; the decoder says what is wrong.
-        if kind is None or any(one.shape[1] != kind.unpack.window_bytes for one in each):
+        if kind is None:
             self._host.submit(0, job)
             self._ring()
             return
+        each = [one.syndromes for one in job.requests]
         syndromes = each[0] if len(each) == 1 else np.concatenate(each)
         offsets = np.concatenate([self._offsets(one) for one in each])
         records = np.empty((len(syndromes), kind.then.record.size), dtype=np.uint8)
@@ -132,7 +132,7 @@ class GpuExecutor:
         for runs in self._runs:
             for run in list(runs):
                 if run.mark is None or not run.mark.done:
-                    break
+                    continue  # of several passes, perhaps: its next one is behind others
                 if self._took(run):
                     runs.remove(run)
                     done.append(self._complete(run))
@@ -154,10 +154,14 @@ class GpuExecutor:
 
     def _complete(self, run: _Run) -> Completion:
         kind, job = self._kinds[run.job.kind], run.job
-        kind.hand_over(run.syndromes, run.records)
-        answers = answered(kind.decoder.decode, run.syndromes, job.requests)
-        took = self._clock() - run.started
-        return Completion(job.number, took, answers or (None,) * len(job.requests))
+
+        def decode(start: int, end: int, requests: Sequence[Request]) -> Each | None:
+            syndromes = run.syndromes[start:end]
+            kind.hand_over(syndromes, run.records[start:end])
+            return answered(kind.decoder.decode, syndromes, requests)
+
+        answers = apart(decode, job.requests)
+        return Completion(job.number, self._clock() - run.started, answers)
 
     def fileno(self) -> int:
         """Readable when something is done: the driver's thread writes it."""

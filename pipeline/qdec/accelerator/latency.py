@@ -108,15 +108,11 @@ class LatencyModel:
         self._infer()
 
     def doubt(self, now: int) -> None:
-        """Something was not begun for the estimate's sake alone: halve it if it is old.
-
-        Never below what was measured at first.
-        """
+        """Something was not begun for the estimate's sake alone: halve it if it is old."""
         if now - self._learned_at < _DOUBT_NS:
             return
-        for bucket, samples in self._samples.items():
-            least = self._seeds.get(bucket, 0)
-            samples[:] = [max(min(one, least), one // 2) for one in samples]
+        for samples in self._samples.values():
+            samples[:] = [one // 2 for one in samples]
         self._learned_at = now
         self._infer()
 

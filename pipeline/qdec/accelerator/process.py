@@ -96,6 +96,7 @@ class Accelerator:
         self._stats = arena.share_accelerator()
         memory, exchanges = arena.share_exchanges(self._bells.slots)
         batch = config.accelerator.batch
+        self._fallback = config.accelerator.fallback
         self._executor = self._start_executor(memory, batch)
         self._worker = Worker(
             exchanges,
@@ -118,7 +119,7 @@ class Accelerator:
         Raises:
             DeviceError: the device does not do that.
         """
-        return start_executor(self._kinds, memory, batch)
+        return start_executor(self._kinds, memory, batch, fallback=self._fallback)
 
     def _loop(self) -> None:
         control, bell = self._child.control.fileno(), self._bells.accelerator

@@ -10,7 +10,7 @@ from qdec.accelerator.gpu import GpuExecutor
 from qdec.accelerator.gpu_kinds import GpuKind, gpu_kind
 from qdec.bits import Bytes
 from qdec.cuda.runtime import Program
-from qdec.errors import EngineError, GeometryError
+from qdec.errors import DeviceError, DeviceFault, EngineError, GeometryError
 from qdec.neural.engine import CompiledNetwork, buckets
 from qdec.neural.fallback import that_runs
 from qdec.neural.tensorrt.runner import TensorRTNetwork
@@ -18,16 +18,20 @@ from qdec.neural.tensorrt.runner import TensorRTNetwork
 log = logging.getLogger("qdec.accelerator")
 
 
-def start_executor(kinds: Mapping[int, Kind], memory: Bytes, batch: int) -> Executor:
+def start_executor(
+    kinds: Mapping[int, Kind], memory: Bytes, batch: int, *, fallback: bool = True
+) -> Executor:
     """Take what is needed to run batches.
 
     Args:
         kinds: of windows, by number.
         memory: in which all slots lie, from a page's beginning on.
         batch: most windows per call, unless one request has more.
+        fallback: call networks one batch at a time, from the host's memory, where what the quicker
+            way needs is not there.
 
     Raises:
-        DeviceError: the device fails, or has not enough memory.
+        DeviceError: the device fails, or something is not there and must be.
     """
     try:
         on_gpu = _on_gpu(kinds)
@@ -37,8 +41,16 @@ def start_executor(kinds: Mapping[int, Kind], memory: Bytes, batch: int) -> Exec
 
             runtime = GpuRuntime(kernels_folder())
             return GpuExecutor(runtime, kinds, on_gpu, memory, buckets(batch))
-    except (EngineError, GeometryError) as error:
+    except DeviceError as error:
+        if not fallback or error.kind is not DeviceFault.MEMORY:
+            raise
         log.warning("the GPU is called one batch at a time, from the host's memory: %s", error)
+    except (EngineError, GeometryError) as error:
+        if not fallback:
+            raise DeviceError(DeviceFault.START, str(error)) from None
+        log.warning("the GPU is called one batch at a time, from the host's memory: %s", error)
+    except Exception as error:  # whatever a library of another version raises
+        raise DeviceError(DeviceFault.START, f"{type(error).__name__}: {error}") from error
     return CallingExecutor(kinds, batch)
 
 

@@ -104,8 +104,8 @@ class Worker:
         Raises:
             DeviceError: the executor cannot go on, or a batch of it never comes back.
         """
+        self._take_back()
         now = self._clock()
-        self._take_back(now)
         self._admit(now)
         begun = False
         for decision in self._scheduler.decide(now):
@@ -123,7 +123,7 @@ class Worker:
                         f"a batch of {sum(one.windows for one in batch.work)} windows on stream "
                         f"{stream} does not come back",
                     )
-        if begun and self._take_back(self._clock()):
+        if begun and self._take_back():
             self.wake_at = now  # a stream is free again
         rung, self._rung = self._rung, set()
         return rung
@@ -136,6 +136,11 @@ class Worker:
             if kind is None:
                 self._stats.unknown += windows
                 self._acknowledge(one, Reply(Status.UNKNOWN))
+                continue
+            if kind.syndrome_bytes and request.syndromes.shape[1] != kind.syndrome_bytes:
+                log.error("lane process %d: windows of another size than their kind's", one.lane)
+                self._stats.failed += windows
+                self._acknowledge(one, Reply(Status.FAILED))
                 continue
             number = self._next
             self._next += 1
@@ -161,14 +166,16 @@ class Worker:
         except Exception as error:
             raise _fault(error) from error
 
-    def _take_back(self, now: int) -> bool:
-        """Acknowledge what is done: whether there is any."""
-        if not self._out:
-            return False
+    def _take_back(self) -> bool:
+        """Acknowledge what is done: whether there is any.
+
+        Asked even if nothing is out: a bell that rang late has to be silenced.
+        """
         try:
             done = self._executor.completions()
         except Exception as error:
             raise _fault(error) from error
+        now = self._clock()  # what the host did of a batch is part of what it took
         for one in done:
             batch = self._out.pop(one.number, None)
             if batch is None:

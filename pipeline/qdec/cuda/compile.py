@@ -7,6 +7,7 @@ the folder, and fails on any warning and on any kernel whose registers do not su
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 KERNELS = Path(__file__).parent / "kernels"
 # Each also serves later devices of its generation (80: 86 and 89; 100: 103; 120: 121).
+DIGEST = "sources.sha256"  # beside the compiled kernels: what they were compiled from
 ARCHITECTURES = (80, 90, 100, 120)  # A100, H100 and H200, B200, RTX PRO 6000 and RTX 50
 _STRICT = (
     *("-std=c++17", "-O3", "-Werror", "all-warnings"),
@@ -60,6 +62,14 @@ def usage_of(log: str) -> list[Usage]:
     return found
 
 
+def sources_digest() -> str:
+    """SHA-256, hex, of all that kernels are compiled from."""
+    digest = hashlib.sha256()
+    for path in sorted(KERNELS.iterdir()):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def compile_kernels(nvcc: str, folder: Path) -> list[Usage]:
     """Compile every ``.cu`` file to a ``.fatbin`` in a folder.
 
@@ -79,6 +89,10 @@ def compile_kernels(nvcc: str, folder: Path) -> list[Usage]:
     spilling = [f"{one.kernel} on sm_{one.arch}" for one in usage if one.spilled or one.stack]
     if spilling:
         raise SystemExit(f"registers do not suffice: {', '.join(spilling)}")
+    (folder / DIGEST).write_text(sources_digest() + "\n")
+    folder.chmod(0o755)  # whatever the umask: code that others could write is not loaded
+    for path in folder.iterdir():
+        path.chmod(0o644)
     return usage
 
 

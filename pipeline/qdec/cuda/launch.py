@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from qdec.cuda.compile import DIGEST, sources_digest
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
 from qdec.errors import EngineError
 from qdec.neural.device_faults import device_error
@@ -34,6 +35,29 @@ def kernels_folder() -> Path:
     return Path(home) / "qdec" / "kernels"
 
 
+def check_folder(folder: Path) -> None:
+    """See that a folder has the kernels of this version, and that nobody else could write them.
+
+    Raises:
+        EngineError: it has not, or somebody could; the message says what to do.
+    """
+    mend = f"make kernels, or python -m qdec.cuda.compile {folder}"
+    digest = folder / DIGEST
+    files = [digest, *(folder / f"{name}.fatbin" for name in KERNELS)]
+    for path in files:
+        if not path.is_file():
+            raise EngineError(f"{path} is not there: {mend}")
+    for path in (folder, *files):
+        found = path.stat()
+        if found.st_uid not in (0, os.getuid()) or found.st_mode & 0o022:
+            raise EngineError(
+                f"others can write to {path}, and kernels are code: chown and chmod go-w it, or "
+                "compile them elsewhere"
+            )
+    if digest.read_text().strip() != sources_digest():
+        raise EngineError(f"the kernels in {folder} are of another version: {mend}")
+
+
 class Kernels:
     """The compiled kernels, loaded into the current device's primary context."""
 
@@ -53,14 +77,10 @@ class Kernels:
         try:
             properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
             self.device = Device(int(properties["multiProcessorCount"]))
-            for name in ("unpack", "residual", "edges"):
-                path = folder / f"{name}.fatbin"
-                if not path.is_file():
-                    raise EngineError(
-                        f"{path} is not there: make kernels, or python -m qdec.cuda.compile"
-                    )
-                module = cupy.RawModule(path=str(path))
-                for kernel in KERNELS[name]:
+            check_folder(folder)
+            for name, kernels in KERNELS.items():
+                module = cupy.RawModule(path=str(folder / f"{name}.fatbin"))
+                for kernel in kernels:
                     self.functions[kernel] = module.get_function(kernel)
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise EngineError(f"no CUDA device: {error}") from None

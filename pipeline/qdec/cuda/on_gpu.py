@@ -1,9 +1,8 @@
 """CUDA as it is: PyCUDA for memory, CuPy for kernels, streams, events and graphs.
 
 Both use the device's primary context, which TensorRT and PyTorch use too; it is made here and kept
-for the life of the process. PyCUDA owns what the host and the device share (pinned, mapped), CuPy
-what is on the device alone; whoever asked for either holds it by the object that came back, and
-addresses are valid as long as that lives. None of this has run on a GPU yet.
+for the life of the process. Addresses are valid as long as the object that came with them lives;
+`qdec.cuda` says who owns what. None of this has run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from qdec.cuda.plan import Arguments, Launch
 from qdec.cuda.runtime import Shared
 from qdec.errors import EngineError
 from qdec.neural.device_faults import device_error
+
+# CUDA takes the nearest that the device has; smaller is more urgent.
+_URGENT = -5
 
 
 class GpuRuntime:
@@ -40,9 +42,10 @@ class GpuRuntime:
             import pycuda.driver
         except ImportError as error:
             raise EngineError(f"{error}: pip install 'qdec[gpu]' brings it") from None
-        self._cupy, self._driver = cupy, pycuda.driver
+        self.cupy, self._driver = cupy, pycuda.driver
         self._context = pycuda.autoprimaryctx.context
         self._kept: list[Any] = []
+        self._bells = self.stream(urgent=True)
 
     def register(self, memory: NDArray[np.uint8]) -> Shared:
         """See `Runtime.register`."""
@@ -67,12 +70,12 @@ class GpuRuntime:
     def upload(self, array: NDArray[Any]) -> Any:
         """See `Runtime.upload`."""
         with self.failing():
-            return self._cupy.asarray(np.ascontiguousarray(array))
+            return self.cupy.asarray(np.ascontiguousarray(array))
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """See `Runtime.zeros`."""
         with self.failing():
-            return self._cupy.zeros(shape, dtype)
+            return self.cupy.zeros(shape, dtype)
 
     def address(self, array: Any) -> int:
         """See `Runtime.address`."""
@@ -81,9 +84,8 @@ class GpuRuntime:
     def stream(self, *, urgent: bool) -> Any:
         """See `Runtime.stream`."""
         with self.failing():
-            least, greatest = self._cupy.cuda.runtime.deviceGetStreamPriorityRange()
-            priority = greatest if urgent else least
-            return self._cupy.cuda.Stream(non_blocking=True, priority=priority)
+            priority = _URGENT if urgent else 0
+            return self.cupy.cuda.Stream(non_blocking=True, priority=priority)
 
     def handle(self, stream: Any) -> int:
         """See `Runtime.handle`."""
@@ -112,14 +114,19 @@ class GpuRuntime:
     def mark(self, stream: Any) -> Any:
         """See `Runtime.mark`."""
         with self.failing():
-            event = self._cupy.cuda.Event(disable_timing=True)
+            event = self.cupy.cuda.Event(disable_timing=True)
             event.record(stream)
         return _Mark(self, event)
 
     def then(self, stream: Any, call: Callable[[], None]) -> None:
         """See `Runtime.then`."""
         with self.failing():
-            stream.launch_host_func(lambda _: call(), None)
+            # On a stream of its own: what a stream has behind a host function waits for it, and it
+            # waits for Python's lock.
+            event = self.cupy.cuda.Event(disable_timing=True)
+            event.record(stream)
+            self._bells.wait_event(event)
+            self._bells.launch_host_func(lambda _: call(), None)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -129,7 +136,7 @@ class GpuRuntime:
             DeviceError: the memory is not there, or the device failed: nothing that is on it can be
                 trusted any more.
         """
-        cuda = self._cupy.cuda
+        cuda = self.cupy.cuda
         try:
             yield
         except (
@@ -156,5 +163,10 @@ class _Mark:
 
     @property
     def done(self) -> bool:
+        runtime = self._runtime.cupy.cuda.runtime
         with self._runtime.failing():
-            return bool(self._event.done)
+            # `Event.done` is False for events that will never be, too.
+            status = runtime.eventQuery(self._event.ptr)
+            if status not in (0, runtime.cudaErrorNotReady):
+                raise runtime.CUDARuntimeError(status)
+        return bool(status == 0)

@@ -142,7 +142,7 @@ class UnpackPlan:
             tables: `tables`, where the kernel can read them.
             values: the table's constants, `encoded` for the network, likewise.
             arena: uint8, begins and ends on a multiple of 4 bytes.
-            offsets: ``(B,)`` int64 of windows in the arena, see `qdec.cuda.offsets`.
+            offsets: ``(B,)`` int64 of windows in the arena, all of them inside it.
             out: ``(B, C, T, H, W)``, on a multiple of 16 bytes.
         """
         entries, order, needs = tables

@@ -65,6 +65,9 @@ def run(
     """
     exit_on_sigterm()
     chosen = _tiers(tiers)
+    for tier, name in points[0].models:
+        if tier not in chosen:
+            raise DataError(f"--model {tier.label}={name}: {tier.label} is not among the --tiers")
     beside = _reference(reference, chosen)
     plan = Plan(points, chosen, shots, until_failures, seed, _processes(processes))
     if plot_to is not None:

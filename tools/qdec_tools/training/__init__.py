@@ -1,1 +1,6 @@
-"""How the shipped networks were trained, and how to train others: ``qdec train``."""
+"""What trains networks: recipes, data, families, and the run itself."""
+
+from pathlib import Path
+
+# The recipes that come with the package, one TOML file each.
+RECIPES = Path(__file__).parent / "recipes"

@@ -23,9 +23,9 @@ from qdec.errors import ConfigError, DataError
 from qdec.neural.store import load_model
 from qdec_tools.ler.work import available_cores
 from qdec_tools.service import exit_on_sigterm
+from qdec_tools.training import RECIPES
 from qdec_tools.training.recipe import Recipe, read_recipe
 
-RECIPES = Path(__file__).parent / "recipes"
 _INTERRUPTED = 130
 _CHECK_BATCHES = 8
 _CHECKPOINT = "checkpoint.safetensors"
@@ -144,7 +144,7 @@ def _train(
     while trainer.step < trainer.recipe.steps and time.monotonic() < until:
         losses.append(trainer.advance())
         show(trainer.step, f"{losses[-1]:.2f} nats")
-        if trainer.step % every:
+        if trainer.step % every and trainer.step < trainer.recipe.steps:
             continue
         point: dict[str, Any] = {
             "step": trainer.step,

@@ -1,4 +1,4 @@
-"""Where the windows of a batch lie, and where their records go: checked before every launch."""
+"""Where the windows of a batch lie, and where their records go: checked before tests launch."""
 
 from __future__ import annotations
 
