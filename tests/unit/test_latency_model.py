@@ -66,7 +66,8 @@ def test_what_was_slow_when_it_last_ran_is_not_for_ever() -> None:
     model = LatencyModel({1: 100, 8: 200})
     for _ in range(2):
         model.learn(8, 10_000, 0)
-    model.learn(1, 100, 2 * SECOND)
+    for step in range(30):
+        model.learn(1, 100, step * SECOND // 10)
     assert model.expect(8) == 800
 
 

@@ -16,6 +16,7 @@ from qdec.accelerator.stats import AcceleratorStats
 from qdec.accelerator.worker import Worker
 from qdec.bits import Bytes
 from qdec.commit import WindowBank
+from qdec.errors import DeviceError, DeviceFault
 from qdec.match import Answers, Tier
 from qdec.windows import WHOLE, Geometry
 
@@ -32,11 +33,14 @@ class Echo:
     calls: list[list[int]] = field(default_factory=list)
     clock: list[int] = field(default_factory=lambda: [0])
     wrong: bool = False
+    lost: bool = False
 
     def decode(self, syndromes: Bytes) -> Answers:
         asked = syndromes[:, 0]
         self.calls.append(asked.tolist())
         self.clock[0] += self.cost * len(syndromes)
+        if self.lost:
+            raise DeviceError(DeviceFault.LOST, "cudaErrorUnknown")
         if (asked == 255).any():
             raise ZeroDivisionError
         bits = syndromes[:, : 2 if self.wrong else 1]
@@ -150,6 +154,17 @@ def test_one_that_breaks_the_decoder_breaks_no_other() -> None:
     replies = bench.replies()
     assert [replies[slot][0] for slot in slots] == [1, Status.FAILED, 1]
     assert bench.words.failed == 1
+
+
+def test_a_decoder_whose_device_is_lost_ends_the_process() -> None:
+    bench = Bench()
+    bench.echo[0].lost = True
+    bench.ask(1)
+    bench.ask(2)
+    bench.worker.collect()
+    with pytest.raises(DeviceError, match="the device is gone"):
+        bench.worker.turn()
+    assert bench.echo[0].calls == [[1, 2]], "it is not asked again"
 
 
 def test_answers_of_another_shape_are_none() -> None:

@@ -11,7 +11,7 @@ from qdec.accelerator.executor import Kind
 from qdec.accelerator.kinds import kind_number
 from qdec.commit.bank import WindowBank
 from qdec.config import StreamConfig
-from qdec.errors import ConfigError, GeometryError, QdecError
+from qdec.errors import ConfigError, DeviceError, GeometryError, QdecError
 from qdec.lane.library import WARM_EFFORT, WARM_GATE_S, Library
 from qdec.match import CompiledWindow
 from qdec.windows.cut import answer_bytes
@@ -31,6 +31,7 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
 
     Raises:
         ConfigError: the tier cannot answer the stream's windows; the message names the stream.
+        DeviceError: the device failed at it.
     """
     try:
         plan = library.plan(stream)
@@ -55,6 +56,8 @@ def compile_kinds(library: Library, stream: StreamConfig, *, batch: int = 1) -> 
                 warm = _warm_up(decoder, _size(bank, window), batch)
                 kinds[number] = Kind(decoder, bool(why), warm)
         return kinds
+    except DeviceError:
+        raise  # no configuration's fault
     except QdecError as error:
         raise ConfigError(f"stream '{stream.name}': {error}") from None
 

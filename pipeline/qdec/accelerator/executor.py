@@ -13,6 +13,7 @@ from qdec.accelerator.exchange import Request
 from qdec.accelerator.latency import Buckets
 from qdec.accelerator.work import Priority, StreamTerms
 from qdec.bits import Bytes
+from qdec.errors import DeviceError
 from qdec.match import Answers, CompiledWindow
 
 log = logging.getLogger("qdec.accelerator")
@@ -129,7 +130,11 @@ class CallingExecutor:
         self._done: list[Completion] = []
 
     def submit(self, stream: int, job: Job) -> None:
-        """Call the decoder; if it fails for several requests together, for each of them."""
+        """Call the decoder; if it fails for several requests together, for each of them.
+
+        Raises:
+            DeviceError: its device cannot go on.
+        """
         decoder, requests = self._kinds[job.kind].decoder, job.requests
         started = self._clock()
         together = _call(decoder, requests)
@@ -155,7 +160,7 @@ class CallingExecutor:
 
 
 def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers, ...] | None:
-    """A decoder's answers to requests together; None if it fails."""
+    """`answered` by a decoder."""
     each = [one.syndromes for one in requests]
     return answered(decoder.decode, each[0] if len(each) == 1 else np.concatenate(each), requests)
 
@@ -163,7 +168,11 @@ def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers
 def answered(
     decode: Callable[[Bytes], Answers], syndromes: Bytes, requests: Sequence[Request]
 ) -> tuple[Answers, ...] | None:
-    """Answers to requests whose syndromes lie one behind the other; None if that fails."""
+    """Answers to requests whose syndromes lie one behind the other; None if that fails.
+
+    Raises:
+        DeviceError: the decoder's device cannot go on.
+    """
     try:
         answers = decode(syndromes)
         if len(requests) == 1 or len(answers.bits) != len(syndromes):
@@ -173,6 +182,8 @@ def answered(
             parts.append(answers.part(at, at + len(one.syndromes)))
             at += len(one.syndromes)
         return tuple(parts)
+    except DeviceError:
+        raise
     except Exception:
         log.exception("a decoder failed on %d requests", len(requests))
         return None

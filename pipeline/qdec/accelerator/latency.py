@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qdec.errors import ConfigError
 
@@ -28,6 +28,7 @@ class Buckets:
     """
 
     sizes: tuple[int, ...]
+    _of: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check them.
@@ -37,6 +38,8 @@ class Buckets:
         """
         if not self.sizes or self.sizes[0] < 1 or sorted(set(self.sizes)) != list(self.sizes):
             raise ConfigError(f"buckets are sizes of batches in ascending order, not {self.sizes}")
+        of = [self.sizes[bisect_left(self.sizes, n)] for n in range(self.most + 1)]
+        object.__setattr__(self, "_of", tuple(of))
 
     @classmethod
     def doubling(cls, most: int) -> Buckets:
@@ -50,7 +53,7 @@ class Buckets:
 
     def of(self, windows: int) -> int:
         """The bucket of so many windows; the largest if none holds them at once."""
-        return self.sizes[min(bisect_left(self.sizes, windows), len(self.sizes) - 1)]
+        return self._of[windows] if windows < len(self._of) else self.sizes[-1]
 
     def passes(self, windows: int) -> int:
         """How many times that bucket runs for them."""
@@ -71,7 +74,7 @@ class LatencyModel:
         self._seeds = dict(seeds or {})
         self._samples = {bucket: [took] for bucket, took in sorted(self._seeds.items())}
         self._seen_at = dict.fromkeys(self._samples, 0)
-        self._learned_at = 0
+        self._learned_at = self._inferred_at = 0
         self._expected: dict[int, int] = {}
         self._infer()
 
@@ -85,15 +88,20 @@ class LatencyModel:
     def learn(self, bucket: int, took: int, now: int) -> None:
         """A batch in this bucket took so long."""
         samples = self._samples.get(bucket)
+        old = -1
         if samples is None:
-            self._samples[bucket] = [took]
+            samples = self._samples[bucket] = [took]
             self._samples = dict(sorted(self._samples.items()))
         else:
+            old = _high(samples)
             samples.append(took)
             if len(samples) > _SAMPLES:
                 del samples[0]
         self._seen_at[bucket] = self._learned_at = now
-        longest = _high(self._samples[bucket])
+        longest = _high(samples)
+        if longest == old and now - self._inferred_at < _STALE_NS:
+            return  # as it mostly is
+        self._inferred_at = now
         for size, others in self._samples.items():
             if size < bucket and _high(others) > longest:  # it takes no longer than this any more
                 others[:] = [min(one, longest) for one in others]

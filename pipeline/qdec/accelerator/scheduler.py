@@ -116,7 +116,12 @@ class Scheduler:
             if now <= work.give_up:
                 model.doubt(now)
             return Skip(work, Reason.LATE)
-        if priority is _DECODING and self._behind_others(work, takers, now) > work.give_up:
+        idle = not self._waiting[priority] and now >= max(self._pressed_until, takers[0].free_at)
+        if (
+            priority is _DECODING
+            and not idle
+            and self._behind_others(work, takers, now) > work.give_up
+        ):
             self._press(work.kind, now)
             return Skip(work, Reason.BUSY)
         turn = max(self._turn, self._turns.get(work.lane, 0))
@@ -237,6 +242,8 @@ class Scheduler:
         if not waiting:
             return None
         queue = min(waiting, key=_first) if len(waiting) > 1 else waiting[0]
+        if stream.free_at <= now:
+            return queue  # what would be late even so is dropped
         return queue if self._makes_it(queue.waiting[0], stream, now) else None
 
     def _makes_it(self, one: Waiting, stream: _Stream, now: int) -> bool:

@@ -213,8 +213,8 @@ def _sound(answers: Answers, n: int, answer_bytes: int) -> bool:
     shapes = [answers.bits.shape == (n, answer_bytes), answers.feasible.shape == (n,)]
     beside = [one for one in (answers.confidence, answers.tiers) if one is not None]
     shapes += [one.shape == (n,) for one in beside]
-    shapes += [answers.bits.dtype == np.uint8, answers.feasible.dtype == np.bool_]
-    if all(shapes) and (answers.tiers is None or set(answers.tiers.tolist()) <= set(Tier)):
+    shapes += [answers.bits.dtype.char == "B", answers.feasible.dtype.char == "?"]
+    if False not in shapes and (answers.tiers is None or set(answers.tiers.tolist()) <= set(Tier)):
         return True
     log.error("a decoder answered %d windows with what is no answer", n)
     return False

@@ -19,7 +19,8 @@ from numpy.typing import DTypeLike, NDArray
 from qdec.cuda.launch import Kernels
 from qdec.cuda.plan import Arguments, Launch
 from qdec.cuda.runtime import Shared
-from qdec.errors import DeviceError, DeviceFault, EngineError
+from qdec.errors import EngineError
+from qdec.neural.device_faults import device_error
 
 
 class GpuRuntime:
@@ -131,24 +132,13 @@ class GpuRuntime:
         cuda = self._cupy.cuda
         try:
             yield
-        except (self._driver.MemoryError, cuda.memory.OutOfMemoryError) as error:
-            raise DeviceError(DeviceFault.MEMORY, str(error)) from None
-        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
-            lost = any(word in str(error) for word in _LOST)
-            raise DeviceError(DeviceFault.LOST if lost else DeviceFault.ERROR, str(error)) from None
-        except self._driver.Error as error:
-            raise DeviceError(DeviceFault.ERROR, str(error)) from None
-
-
-# Names of errors after which there is no device any more, as either library has them.
-_LOST = (
-    "cudaErrorDevicesUnavailable",
-    "cudaErrorNoDevice",
-    "cudaErrorECCUncorrectable",
-    "CUDA_ERROR_NO_DEVICE",
-    "CUDA_ERROR_DEVICE_UNAVAILABLE",
-    "CUDA_ERROR_ECC_UNCORRECTABLE",
-)
+        except (
+            self._driver.Error,
+            cuda.memory.OutOfMemoryError,
+            cuda.runtime.CUDARuntimeError,
+            cuda.driver.CUDADriverError,
+        ) as error:
+            raise device_error(error) from None
 
 
 class _Graph:

@@ -153,6 +153,7 @@ class CompiledNetwork(Protocol):
 
         Raises:
             EngineError: the inputs do not have the model's shape, or the engine failed.
+            DeviceError: the GPU did, and the process cannot go on with it.
         """
         ...
 

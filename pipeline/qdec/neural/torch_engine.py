@@ -9,6 +9,7 @@ import numpy as np
 
 from qdec.errors import EngineError
 from qdec.neural import driver
+from qdec.neural.device_faults import device_error
 from qdec.neural.onnx_model import Model, check_inputs
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class TorchNetwork:
             given = [self._placed(torch.from_numpy(np.array(one))) for one in inputs]
             answer = self.forward(*given).to(torch.float32).cpu().contiguous()
         except RuntimeError as error:  # CUDA's errors are as well
+            if self._device.type != "cpu":
+                raise device_error(error) from None
             raise EngineError(f"PyTorch failed: {str(error).splitlines()[0][:300]}") from None
         finally:
             torch.set_num_threads(before)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdec.errors import EngineError
+from qdec.neural.device_faults import device_error
 from qdec.neural.onnx_model import Model, check_inputs
 from qdec.neural.tensorrt import cache
 from qdec.neural.tensorrt.api import Api, logger, ready
@@ -240,7 +241,7 @@ class TensorRTNetwork:
                 answer = cupy.asnumpy(held[output][:count], stream=self._stream)
             self._stream.synchronize()
         except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.memory.OutOfMemoryError) as error:
-            raise EngineError(f"the GPU failed: {error}") from None
+            raise device_error(error) from None
         return np.asarray(answer, dtype=np.float32)
 
 
