@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from common import RESULTS, machine, print_table
 from on_gpu.cards import file_name
 from on_gpu.cases import ACCURATE, FAST, Models
 from on_gpu.dry import dry_run
-from on_gpu.figures import Budget, same_columns
+from on_gpu.figures import Budget, same_columns, told_once
 from on_gpu.lab import GpuLab, is_there
 from on_gpu.section import Given
 from on_gpu.table import SECTIONS, Results, Section, plain, selected
@@ -54,6 +55,8 @@ def main() -> int:
     if why := is_there():
         print(f"gpu.py: no GPU to measure: {why}", file=sys.stderr)
         return NO_GPU
+    if options.check:
+        return check()
     if options.rows:  # a section's own process
         return one(sections[0], options, models)
     return everything(sections, options)
@@ -80,8 +83,39 @@ def arguments() -> argparse.Namespace:
         metavar="FILE",
         help="keep the results, by default in perf/results/gpu-CARD.json",
     )
+    parser.add_argument(
+        "--check", action="store_true", help="only say what is there, and what is missing"
+    )
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def check() -> int:
+    """Say what is there; the exit status."""
+    from qdec.neural import driver
+    from qdec.neural.engine import engines
+
+    print(f"GPU: {driver.devices()[0].name}")
+    for name, version in versions().items():
+        print(f"{name}: {version}")
+    for name, why in engines().items():
+        print(f"engine {name}: {why or 'yes'}")
+    try:
+        GpuLab()
+    except QdecError as error:
+        print(f"gpu.py: nothing can be measured: {error}", file=sys.stderr)
+        return NO_GPU
+    return 0
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that matter on a GPU, those that are there."""
+    found = {}
+    for one in metadata.distributions():
+        name = (one.metadata["Name"] or "").lower()
+        if name in ("torch", "pycuda", "openvino", "onnx") or name.startswith(("cupy", "tensorrt")):
+            found[name] = one.version
+    return dict(sorted(found.items()))
 
 
 def one(section: Section, options: argparse.Namespace, models: Models) -> int:
@@ -114,6 +148,7 @@ def everything(sections: tuple[Section, ...], options: argparse.Namespace) -> in
     about = {
         "benchmark": "decoding on a GPU",
         **machine(),
+        **versions(),
         "gpu": card.name,
         "capability": ".".join(map(str, card.capability)),
         "memory GB": round(card.memory / 1e9, 1),
@@ -127,13 +162,25 @@ def everything(sections: tuple[Section, ...], options: argparse.Namespace) -> in
         outcome = watched(section, options, results)
         results.end(section.name, outcome, time.monotonic() - started)
         rows = results.rows(section.name)
-        if rows:
-            print_table(f"{section.name}: {outcome}  ({card.name})", same_columns(rows))
-        else:
-            print(f"{section.name}: {outcome}")
+        print_rows(f"{section.name}: {outcome}  ({card.name})", rows)
     print(json.dumps(results.everything))
     failed = any(one["outcome"] != "done" for one in results.everything["sections"].values())
     return 1 if failed else 0
+
+
+def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    """A table of what was measured; what it says in all rows, and what could not be, below."""
+    measured = [one for one in rows if "note" not in one]
+    if measured:
+        left, same = told_once(same_columns(measured))
+        print_table(title, left)
+        if same:
+            print("  " + ", ".join(f"{name}: {value}" for name, value in same.items()))
+    else:
+        print(title)
+    for row in (one for one in rows if "note" in one):
+        about = " ".join(f"{name}={value}" for name, value in row.items() if name != "note")
+        print(f"  {about + ': ' if about else ''}{row['note']}")
 
 
 def watched(section: Section, options: argparse.Namespace, results: Results) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from qdec.cuda.runtime import Program
 from qdec.match import CompiledWindow, Tier, compile_window
 from qdec.match.ahead import innermost
 from qdec.neural.collect import collecting
-from qdec.neural.engine import compile_network
+from qdec.neural.engine import compile_network, precisions
 from qdec.neural.folded_model import FoldedModel, shipped_model
 from qdec.neural.ising.model import compile_model, stored_weights
 from qdec.neural.ising.network import PUBLISHED, Architecture, Weights, to_onnx
@@ -34,6 +36,7 @@ FAST, ACCURATE, SPEED = "fast", "accurate", "speed"
 NUMBERS = {FAST: 1, ACCURATE: 4}  # of the published architectures
 # A bias that no logit overcomes: a network of random weights that corrects nothing.
 _QUIET = -1000.0
+_THREADS = 8  # of the processor, at most
 Size = tuple[int, int, int]
 Programs = Callable[[bytes, Size], Program]
 
@@ -146,9 +149,14 @@ class Compiled:
         """Have the decoder run this network (a `CompiledNetwork`)."""
         innermost(self.decoder).network = network  # type: ignore[attr-defined]  # all here have one
 
-    def on_processor(self) -> None:
-        """Have the decoder run its network in OpenVINO."""
-        self.put(compile_network(self.content, engine="openvino", precision="fp32"))
+    def on_processor(self) -> str:
+        """Have the decoder run its network in OpenVINO, as quickly as it does: in words."""
+        precision = [one for one in precisions("openvino") if one != "int8"][-1]
+        threads = min(_THREADS, len(os.sched_getaffinity(0)))
+        self.put(
+            compile_network(self.content, engine="openvino", precision=precision, threads=threads)
+        )
+        return f"openvino {precision}, {threads} threads"
 
     def sample(self, shots: int, seed: int = 5) -> tuple[Bytes, Bytes]:
         """Packed windows ``(shots, bytes)`` and what their observables are, packed."""
@@ -167,9 +175,15 @@ def circuit(case: Case) -> Any:
     return memory(case.distance, case.rounds, case.noise)
 
 
+@cache
+def code_of(distance: int, rounds: int, noise: float) -> Code:
+    """Of a memory experiment; the largest take ten seconds."""
+    return Code.from_circuit(memory(distance, rounds, noise))
+
+
 def compile_case(case: Case, models: Models, programs: Programs, *, quiet: bool = True) -> Compiled:
     """Compile a case's window, with a stand-in where its network runs on the processor."""
-    code = Code.from_circuit(circuit(case))
+    code = code_of(case.distance, case.rounds, case.noise)
     model: Any
     content = b""
     with collecting("openvino", "fp32"):

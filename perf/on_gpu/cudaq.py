@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ from qdec_tools.qpu import Qpu
 from qdec_tools.service import Service, running_service
 
 CASE = Case(FAST, 13, 104)
-PACES = ((104.0, 20.0), (2000.0, 5.0))  # µs per request, seconds
+PACES = ((2000.0, 5.0), (104.0, 20.0))  # µs per request, seconds
+# Matching alone does not keep up with the last pace, and is waited for.
+UNTRAINED_S = 6.0
 DEADLINE_US = 4000
 SHOTS = 1024
 _COMMIT_BYTES = 300
@@ -109,13 +112,15 @@ def measure(given: Given, case: Case) -> None:
         path.write_text(text)
         write_weights(model, given.models.weights(case.model))
         said = tables(case, path, model, given.lab.engine)
-        for every_us, seconds in PACES:
-            seconds = given.setting("seconds", seconds)
-            if given.budget.left < seconds:
-                given.emit({**case.columns, "us/request": every_us, "note": "no time was left"})
-                continue
-            with running_service(transport="tcp", tables=said, ready_s=90) as service:
-                _wait_until_it_serves(service)
+        with running_service(transport="tcp", tables=said, ready_s=90) as service:
+            _wait_until_it_serves(service)
+            for every_us, seconds in PACES:
+                if FAST not in given.models.files:
+                    seconds = min(seconds, UNTRAINED_S)
+                seconds = given.setting("seconds", seconds)
+                if given.budget.left < seconds:
+                    given.emit({"us/request": every_us, "note": "no time was left"})
+                    continue
                 source = Repeated(shots, truth, case.rounds + 1)
                 given.emit(
                     {
@@ -131,6 +136,7 @@ def _paced(
     service: Service, source: Repeated, case: Case, every_us: float, seconds: float
 ) -> dict[str, object]:
     rounds = case.rounds + 1
+    past = service_status(service.endpoint)
     with open_stream(service.endpoint, "s") as stream:
         pid = lane_processes(service.pid)[0].pid
         before = cpu_ns(pid)
@@ -138,7 +144,7 @@ def _paced(
         cpu = (cpu_ns(pid) - before) / 1e3 / max(1, report.windows)
         status = service_status(service.endpoint)
         size = rounds * stream.info.record_bytes
-    lane, there = histogram_us(status["window"]), histogram_us(status["accelerator"])
+    lane, there = (since(status[one], past[one]) for one in ("window", "accelerator"))
     echoed = round_trips(size, _COMMIT_BYTES, every_us, min(3.0, seconds / 3))
     wanted = "speed" if case.model == SPEED else "ising"
     return {
@@ -160,6 +166,11 @@ def _paced(
         "client stalled s": report.stalled_s,
         "LER": report.error_rate,
     }
+
+
+def since(now: Mapping[str, int], before: Mapping[str, int]) -> tuple[float, float]:
+    """p50 and p99 in µs of what a histogram of STATUS_REPLY has counted meanwhile."""
+    return histogram_us({one: count - before.get(one, 0) for one, count in now.items()})
 
 
 def _wait_until_it_serves(service: Service) -> None:

@@ -38,7 +38,8 @@ def dry_run(models: Models, distances: Sequence[int]) -> None:
             rows += launches(compile_case(Case(model, d, d), models, nothing))
     show("what would be launched, for a GPU with 132 multiprocessors", rows)
     case = cudaq.CASE
-    due = arrivals(1e6 / cudaq.PACES[0][0], cudaq.PACES[0][1])
+    every_us, seconds = cudaq.PACES[-1]
+    due = arrivals(1e6 / every_us, seconds)
     with tempfile.TemporaryDirectory() as folder:
         code, model = Path(folder) / "code.stim", Path(folder) / "fast.safetensors"
         code.write_text(str(cudaq.circuit(case)))

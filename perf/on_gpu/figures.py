@@ -172,6 +172,15 @@ def ratio(a: float | None, b: float | None) -> float | None:
     return None if a is None or not b else a / b
 
 
+def told_once(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows without the columns that say the same in all of several, and those."""
+    if len(rows) < 2:
+        return list(rows), {}
+    names = [name for name in rows[0] if all(row.get(name) == rows[0][name] for row in rows)]
+    same = {name: rows[0][name] for name in names if name not in ("network", "d", "T", "note")}
+    return [{n: v for n, v in row.items() if n not in same} for row in rows], same
+
+
 def same_columns(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with all columns of all of them, in the order of first appearance; '' where missing."""
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -28,12 +28,14 @@ from qdec.accelerator.work import Terms
 from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
 from qdec.bits import Bytes
+from qdec.errors import DeviceError, DeviceFault
 from qdec.windows.cut import answer_bytes
 
 CASES = (Case(FAST, 13, 13), Case(FAST, 13, 104), Case(SPEED, 7, 7), Case(ACCURATE, 13, 13))
 STREAMS = (1, 2, 3)
 LANES = 4
 BOUND_US = 2000.0
+_SETTLES_S = 10.0
 _START = 500.0  # windows per second
 
 
@@ -69,6 +71,7 @@ class Room:
 
     def offer(self, windows: Bytes, rate: float, seconds: float, seed: int) -> tuple[Any, int]:
         """Windows at a rate: their latencies in µs, and how many found no slot."""
+        self._settle()
         due = arrivals(rate, seconds, seed)
         self.counting.runs.clear()
         taken: list[float] = []
@@ -79,7 +82,7 @@ class Room:
         while at < len(due) or out:
             now = time.monotonic_ns()
             if now > give_up:
-                return np.array(taken), lost + len(out) + len(due) - at
+                return np.array(taken), lost + len(out) + len(due) - at  # `_settle` takes those
             while at < len(due) and began + due[at] <= now:
                 lane = at % LANES
                 one = windows[at % len(windows)][None]
@@ -101,6 +104,21 @@ class Room:
                     else:
                         taken.append((now - came) / 1e3)
         return np.array(taken), lost
+
+    def _settle(self) -> None:
+        """Wait for what an earlier trial did not.
+
+        Raises:
+            DeviceError: it does not come back.
+        """
+        give_up = time.monotonic() + _SETTLES_S
+        while any(link.out for link in self._links):
+            if time.monotonic() > give_up:
+                raise DeviceError(DeviceFault.HUNG, f"{_SETTLES_S:g} s, and windows are still out")
+            self._worker.collect()
+            self._worker.turn()
+            for link in self._links:
+                link.collect()
 
 
 def run(given: Given) -> None:
