@@ -29,8 +29,8 @@ gpu-check: export PYTHONPATH := $(CURDIR)/pipeline:$(CURDIR)/tools$(if $(PYTHONP
 gpu-check:
 	$(MAKE) kernels
 	$(GPU_PYTHON) perf/gpu.py --check
-	$(GPU_PYTHON) -m pytest tests/gpu
-	$(GPU_PYTHON) perf/gpu.py --save $(GPU_ARGS)
+	$(GPU_PYTHON) -m pytest tests/gpu; tested=$$?; \
+	$(GPU_PYTHON) perf/gpu.py --save $(GPU_ARGS) && exit $$tested
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not slow"

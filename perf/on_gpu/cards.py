@@ -32,6 +32,7 @@ SHEETS: tuple[tuple[tuple[str, ...], Rates], ...] = (
     (("H100", "NVL"), Rates(835e12 / 2, 3.9e12, "NVIDIA H100 data sheet, NVL")),
     (("H100", "PCI"), Rates(756e12 / 2, 2.0e12, "NVIDIA H100 data sheet, PCIe")),
     (("H100",), Rates(989e12 / 2, 3.35e12, "NVIDIA H100 data sheet, SXM")),
+    (("GH200",), Rates(990e12 / 2, 4.0e12, "NVIDIA GH200 data sheet, 96 GB")),
     (("H200", "NVL"), Rates(835e12 / 2, 4.8e12, "NVIDIA H200 data sheet, NVL")),
     (("H200",), Rates(989e12 / 2, 4.8e12, "NVIDIA H200 data sheet, SXM")),
     (("GB200",), Rates(2500e12 / 2, 8.0e12, "NVIDIA GB200 NVL72 page, per GPU")),

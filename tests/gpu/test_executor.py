@@ -35,6 +35,8 @@ try:
 except EngineError as error:
     pytest.skip(f"needs a GPU: {error}", allow_module_level=True)
 
+# Whoever comes first builds a plan.
+pytestmark = pytest.mark.timeout(300)
 Make = Callable[[], CompiledWindow]
 WHOLE_SHOT = Window(0, 13, 13, 13)
 
@@ -82,11 +84,11 @@ class Networks:
         return TorchProgram(network, BUCKETS, half=False)
 
 
-@pytest.fixture(params=["tensorrt", "torch"])
-def networks(request: pytest.FixtureRequest, tmp_path: Path) -> Networks:
+@pytest.fixture(scope="module", params=["tensorrt", "torch"])
+def networks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Networks:
     if why := why_not(request.param):
         pytest.skip(why)
-    return Networks(request.param, tmp_path / "plans")
+    return Networks(request.param, tmp_path_factory.mktemp("networks") / "plans")
 
 
 def agreeing(found: Any, wanted: Any, least: float) -> None:

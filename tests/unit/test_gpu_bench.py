@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import itertools
 import json
@@ -176,6 +177,35 @@ def test_a_dry_run_needs_no_gpu() -> None:
     assert "nothing was measured" in done.stdout
     line = next(one for one in done.stdout.splitlines() if one.startswith("{"))
     assert {row["network"] for row in json.loads(line)["rows"]} == {"fast", "accurate", "speed"}
+
+
+@pytest.mark.parametrize(
+    ("then", "outcome"),
+    [
+        ("pass", "done"),
+        ("time.sleep(60)", "cut off"),
+        ("raise SystemExit('the device is lost')", "failed (1): the device is lost"),
+    ],
+)
+def test_what_becomes_of_a_section_leaves_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str, outcome: str
+) -> None:
+    script = tmp_path / "section.py"
+    script.write_text(
+        "import sys, time\n"
+        "rows = open(sys.argv[sys.argv.index('--rows') + 1], 'a')\n"
+        "rows.write('{\"us\": 1.5}\\n'); rows.flush()\n" + then + "\n"
+    )
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "__file__", str(script))
+    monkeypatch.setattr(gpu, "_GRACE_S", 2.0)
+    options = argparse.Namespace(engine="auto", scale=1.0, fast=None, accurate=None)
+    results = table.Results(tmp_path / "results.json", {})
+    section = table.Section("energy", 1.0, "")
+    results.begin(section.name)
+    assert gpu.watched(section, options, results) == outcome
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert kept["sections"]["energy"]["rows"] == [{"us": 1.5}]
 
 
 class EmulatedLab(Lab):
