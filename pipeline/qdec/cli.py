@@ -31,6 +31,18 @@ RoundMap = Annotated[
     Path | None,
     typer.Option("--map", help="Round of each detector, one per line, if it has no time."),
 ]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", help="For CURVE: your secret key's file.", show_default="$QDEC_KEY, or plain TCP"
+    ),
+]
+ServerKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--server-key", help="The service's public key's file.", show_default="$QDEC_SERVER_KEY"
+    ),
+]
 NoiseModel = Annotated[
     str,
     typer.Option(
@@ -72,14 +84,19 @@ def serve(
 ) -> None:
     """Run the service in the foreground: supervisor, lanes, a warm spare.
 
-    Without a configuration it takes guests (clients that bring their own code) on loopback.
-    SIGTERM drains and exits; SIGHUP reads the configuration again.
+    Without a configuration it takes guests (clients that bring their own code) over plain TCP on
+    loopback, which every user of this machine can reach. With one, TCP endpoints speak CURVE and
+    need keys ([bold]qdec keys --help[/bold]).
+
+    SIGTERM drains and exits; SIGHUP reads the configuration and the authorised keys again.
     """
     from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
-    from qdec.config import Config, LaneConfig, load_config, stream_error
+    from qdec.config import Config, LaneConfig, ServiceSection, load_config, stream_error
+    from qdec.doctor.security import insecure
     from qdec.lane.library import Library
     from qdec.supervisor.auto import settle
+    from qdec.supervisor.keys import curve_secret
     from qdec.supervisor.run import Supervisor
 
     logging.basicConfig(
@@ -94,7 +111,9 @@ def serve(
     else:
         chosen = tuple(check_endpoint(one) for one in endpoint or [DEFAULT_ENDPOINT])
         lane = LaneConfig(endpoints=chosen)
-        settings = Config(lane=(lane,))
+        settings = Config(service=ServiceSection(plain_tcp=True), lane=(lane,))
+    curve_secret(settings)  # before anything that takes time
+    warnings = insecure(settings)
     settings = settle(settings, config)
     if check:
         library = Library()
@@ -107,8 +126,12 @@ def serve(
                 assert config is not None  # there are no streams without one
                 raise stream_error(str(error), config, index) from None
             typer.echo(f"stream {stream.name}: ok")
+        for warning in warnings:
+            typer.echo(f"warning: {warning}", err=True)
         typer.echo(f"{len(settings.lane)} lanes, {len(settings.stream)} streams: ok")
         return
+    for warning in warnings:
+        logging.getLogger("qdec.security").warning("%s", warning)
     raise typer.Exit(Supervisor(settings, config).run())
 
 
@@ -164,6 +187,8 @@ def qpu(
     ] = 10.0,
     frame_rounds: Annotated[int | None, typer.Option(min=1, help="Rounds per message.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    key: KeyFile = None,
+    server_key: ServerKeyFile = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
     json_lines: Annotated[
         bool, typer.Option("--json-lines", help="A JSON object per quarter second, too.")
@@ -173,6 +198,7 @@ def qpu(
 
     Example: [bold]qdec qpu -d 5 -p 0.003 -c 1[/bold] streams an endless d=5 patch, a round per µs.
     """
+    from qdec.client import client_keys
     from qdec_tools.qpu_command import Plan, run
 
     plan = Plan(
@@ -196,6 +222,7 @@ def qpu(
         seconds=seconds,
         frame_rounds=frame_rounds,
         seed=seed,
+        keys=client_keys(key, server_key),
     )
     raise typer.Exit(run(plan, as_json=json, json_lines=json_lines))
 
@@ -249,6 +276,8 @@ def replay(
     cycle_us: Annotated[
         float, typer.Option("--cycle-us", "-c", min=0, help="Time per round in µs; 0: no wait.")
     ] = 0.0,
+    key: KeyFile = None,
+    server_key: ServerKeyFile = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
 ) -> None:
     """Replay recorded shots through a service; count failures, compare with other decoders.
@@ -263,6 +292,7 @@ def replay(
 
     Example: [bold]qdec replay --circuit c.stim --measurements m.b8 --obs o.01 --json[/bold]
     """
+    from qdec.client import client_keys
     from qdec_tools.recording import Sources
     from qdec_tools.replay import run
 
@@ -274,6 +304,7 @@ def replay(
             windows=windows,
             shots=shots,
             endpoint=endpoint,
+            keys=client_keys(key, server_key),
             cycle_us=cycle_us,
             json=json,
         )
@@ -284,12 +315,16 @@ def replay(
 def status(
     endpoint: Annotated[str, typer.Argument(help="Of a lane.")] = DEFAULT_ENDPOINT,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    key: KeyFile = None,
+    server_key: ServerKeyFile = None,
     json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show a running lane: its streams, stages and counters."""
+    from qdec.client import client_keys
     from qdec_tools.status import run
 
-    raise typer.Exit(run(endpoint, watch=watch, as_json=json))
+    keys = client_keys(key, server_key)
+    raise typer.Exit(run(endpoint, keys=keys, watch=watch, as_json=json))
 
 
 @app.command()
@@ -319,6 +354,67 @@ def doctor(
     from qdec.doctor.report import run
 
     raise typer.Exit(run(config, as_json=json))
+
+
+keys = typer.Typer(
+    help="CURVE keys: who may talk to a service over TCP, and how clients know it is the service.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(keys, name="keys")
+KeyFolder = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder.", show_default="$XDG_CONFIG_HOME/qdec/keys"),
+]
+
+
+@keys.command("new")
+def keys_new(
+    name: Annotated[str, typer.Argument(help="What to call it: service, or a client's name.")],
+    out: KeyFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object last.")] = False,
+) -> None:
+    """Make a key: NAME.secret (mode 0600, for its owner alone) and NAME.public.
+
+    The service needs one, and each client one of its own. What a client's key may do stands in a
+    [bold][[key]][/bold] table of the service's authorised keys; one is printed to begin with.
+
+    Example: [bold]qdec keys new service --out /etc/qdec[/bold]
+    """
+    from qdec_tools.keys import make
+
+    raise typer.Exit(make(name, out, as_json=json))
+
+
+@keys.command("show")
+def keys_show(
+    file: Annotated[Path, typer.Argument(help="A .public file, or a .secret one.")],
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Show a key's name, its public half, and the short hash that logs have. Never a secret."""
+    from qdec_tools.keys import show
+
+    raise typer.Exit(show(file, as_json=json))
+
+
+@keys.command("list")
+def keys_list(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of keys, or a file of authorised ones.",
+            show_default="$XDG_CONFIG_HOME/qdec/keys",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON list.")] = False,
+) -> None:
+    """List the keys in a folder, or what those in a file of authorised keys may do.
+
+    Exit status: 1 if one of them cannot be used.
+    """
+    from qdec_tools.keys import list_keys
+
+    raise typer.Exit(list_keys(folder, as_json=json))
 
 
 @app.command()

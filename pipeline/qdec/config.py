@@ -5,6 +5,10 @@
     [service]
     state_dir = "/var/lib/qdec"
 
+    [security]
+    server_key = "/etc/qdec/service.secret"
+    authorised = "/etc/qdec/authorised.toml"
+
     [[lane]]
     endpoints = ["tcp://127.0.0.1:7600", "ipc:///run/qdec/lane0.ipc"]
 
@@ -26,13 +30,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from qdec.bus.endpoints import check_endpoint, check_listen
+from qdec.bus.endpoints import check_endpoint, check_listen, is_tcp
 from qdec.bus.wire import STREAM_NAME
 from qdec.errors import ConfigError, QdecError
 from qdec.match.escalate import Switching
 from qdec.match.tier import FALLBACK, Tier
 from qdec.neural.engine import Choice, PrecisionChoice
 from qdec.neural.store import SUFFIX
+from qdec.security.grants import Grant, read_grants
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
@@ -210,7 +215,8 @@ class ServiceSection(_Frozen):
     Attributes:
         state_dir: holds the key that authenticates cursors.
         models_dir: where imported models are looked up by name before the default folder.
-        plain_tcp: allow TCP beyond loopback, unencrypted and unauthenticated.
+        plain_tcp: TCP endpoints are neither encrypted nor authenticated, and on loopback only;
+            without it they speak CURVE, with the keys under ``[security]``.
         spare_lanes: warm processes ready to take a dead lane's place.
         drain_s: longest time to answer what was accepted before exiting.
         gap_ms: how long a missing round may be outstanding before it is erased.
@@ -279,15 +285,40 @@ class GatewayConfig(_Frozen):
     plain_http: bool = False
 
 
+class SecuritySection(_Frozen):
+    """Keys for TCP endpoints; `qdec keys new` makes them.
+
+    Attributes:
+        server_key: the service's secret file.
+        authorised: a file of ``[[key]]`` tables: who is let in, and to what.
+    """
+
+    server_key: _File | None = None
+    authorised: _File | None = None
+
+
 class Config(_Frozen):
-    """The whole configuration."""
+    """The whole configuration.
+
+    Attributes:
+        keys: what the file of authorised keys says; no key of the configuration itself.
+    """
 
     service: ServiceSection = ServiceSection()
+    security: SecuritySection = SecuritySection()
     defaults: StreamDefaults = StreamDefaults()
     lane: Annotated[tuple[LaneConfig, ...], _FromList, Field(min_length=1, max_length=MAX_LANES)]
     stream: Annotated[tuple[StreamConfig, ...], _FromList] = ()
     gateway: GatewayConfig | None = None
     accelerator: AcceleratorConfig = AcceleratorConfig()
+    keys: Annotated[tuple[Grant, ...], _FromList] = ()
+
+    @property
+    def speaks_curve(self) -> bool:
+        """Whether there are endpoints that clients need a key for."""
+        return not self.service.plain_tcp and any(
+            is_tcp(endpoint) for lane in self.lane for endpoint in lane.endpoints
+        )
 
     @property
     def accelerated(self) -> tuple[StreamConfig, ...]:
@@ -299,6 +330,7 @@ class Config(_Frozen):
 
 _TABLES: dict[str, type[BaseModel]] = {
     "service": ServiceSection,
+    "security": SecuritySection,
     "defaults": StreamDefaults,
     "lane": LaneConfig,
     "stream": StreamConfig,
@@ -323,6 +355,12 @@ def parse_config(text: str, *, path: Path) -> Config:
         found = re.search(r"line (\d+)", str(error))
         line = int(found[1]) if found else len(text.splitlines()) or None
         raise ConfigError(f"not TOML: {error}", path=str(path), line=line) from None
+    if "keys" in raw:
+        raise ConfigError(
+            "keys is unknown: authorised under [security] names the file of [[key]] tables",
+            path=str(path),
+            line=_line_of(text, ("keys",)),
+        )
     inherited = _inherited(raw)
     if inherited:
         raw["stream"] = [
@@ -342,7 +380,17 @@ def parse_config(text: str, *, path: Path) -> Config:
     models = config.service.models_dir
     streams = tuple(_at_home(stream, path.parent, models) for stream in config.stream)
     defaults = _with_model(config.defaults, path.parent, models)
-    return config.model_copy(update={"stream": streams, "defaults": defaults})
+    security = config.security.model_copy(
+        update={
+            name: (path.parent / file).resolve()
+            for name, file in config.security
+            if file is not None
+        }
+    )
+    keys = () if security.authorised is None else read_grants(security.authorised)
+    return config.model_copy(
+        update={"stream": streams, "defaults": defaults, "security": security, "keys": keys}
+    )
 
 
 def _inherited(raw: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -425,7 +473,7 @@ def _cross_check(config: Config, inherited: list[tuple[str, ...]], text: str, pa
     for i, lane in enumerate(config.lane):
         for endpoint in lane.endpoints:
             try:
-                check_endpoint(endpoint, allow_remote_plain_tcp=config.service.plain_tcp)
+                check_endpoint(endpoint, secured=not config.service.plain_tcp)
             except ConfigError as error:
                 fail(str(error), "lane", i, "endpoints")
             if endpoint in taken:
@@ -436,6 +484,22 @@ def _cross_check(config: Config, inherited: list[tuple[str, ...]], text: str, pa
                     "endpoints",
                 )
             taken[endpoint] = i
+            if is_tcp(endpoint) and config.speaks_curve and config.security.server_key is None:
+                fail(
+                    f"endpoint '{endpoint}' speaks CURVE, and there is no key for it: run qdec "
+                    "keys new service, and name its file as server_key under [security]; or, where "
+                    "only users of this machine connect, set plain_tcp = true under [service]",
+                    "lane",
+                    i,
+                    "endpoints",
+                )
+    if config.speaks_curve and config.security.authorised is None:
+        fail(
+            "nobody could connect: name a file of [[key]] tables as authorised (qdec keys new "
+            "prints such a table for each client)",
+            "security",
+            "authorised",
+        )
     limit = config.service.max_streams
     for i in range(len(config.lane)):
         if sum(i in stream.owners for stream in config.stream) > limit:

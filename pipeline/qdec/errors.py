@@ -14,10 +14,12 @@
     │   └── EngineError      ... because the engine cannot compile it, or failed while it ran
     ├── DeviceError          an accelerator's device cannot go on (carries its kind)
     ├── FeedError            a process that makes training data failed or died
+    ├── KeyFileError         a file with a key is missing, readable by others, or none
     ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
     ├── Refused              the service answered with an error message (client side)
     └── ServiceUnavailable   no service answered in time (client side)
+        └── NotAdmitted      ... because it, or we, refused the handshake: keys do not fit
 
 `WireCode` numbers are part of the protocol (docs/protocol.md) and never change meaning.
 """
@@ -50,6 +52,7 @@ class WireCode(IntEnum):
     LIMIT = 18
     BAD_LENGTH = 19
     INTERNAL = 20
+    NOT_ALLOWED = 21
 
 
 class QdecError(Exception):
@@ -151,6 +154,10 @@ class FeedError(QdecError):
     """A process that makes training data failed or died; the run can go on from its checkpoint."""
 
 
+class KeyFileError(QdecError):
+    """A file with a CURVE key cannot be used; the message says what to do, and no secret."""
+
+
 class ArenaError(QdecError):
     """The segment that processes share is not one, or was made by another version of qdec."""
 
@@ -183,3 +190,17 @@ class Refused(QdecError):
 
 class ServiceUnavailable(QdecError):
     """Nobody answered at the endpoint within the time allowed."""
+
+
+class NotAdmitted(ServiceUnavailable):
+    """The handshake failed: wrong keys, or keys on one side only. Asking again would not help.
+
+    Args:
+        message: what does not fit, and what to do.
+        by_service: the service itself, known by its key, has refused ours.
+    """
+
+    def __init__(self, message: str, *, by_service: bool = False) -> None:
+        """Keep who refused whom."""
+        super().__init__(message)
+        self.by_service = by_service

@@ -84,7 +84,7 @@ def test_a_configuration_that_cannot_be_served(config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         lane = f'endpoints = ["tcp://127.0.0.1:{port}"]\ncpu = 8191'
-        found = checks("--config", str(written(config, lane, 'realtime = "off"')))
+        found = checks("--config", str(written(config, lane, 'realtime = "off"\nplain_tcp = true')))
     assert found["service", "config"]["status"] == "ok"
     for name, word in (
         ("endpoints", "ss -ltnxp"),

@@ -1,4 +1,4 @@
-"""The kernels as launched on a GPU: what the emulation is held to, and graphs."""
+"""The launched kernels, held to what their emulation is. Skipped where there is no GPU."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ from helpers.kernel_cases import (
     syndromes,
 )
 from qdec.cuda.compile import compile_kernels, find_nvcc
+from qdec.cuda.formats import ITEMSIZES, Format
 from qdec.cuda.launch import Kernels
-from qdec.cuda.plan import ITEMSIZES, THREADS, Arguments, Format, Launch, Real
+from qdec.cuda.plan import THREADS, Arguments, Launch, Real
 from qdec.cuda.tables import ResidualTable, UnpackTable
 from qdec.errors import EngineError
+from qdec.neural import driver
 from qdec.neural.ising.patch import Orientation
 from qdec.windows import Window
+
+try:
+    driver.devices()
+except EngineError as error:
+    pytest.skip(f"needs a GPU: {error}", allow_module_level=True)
 
 SIZES = [(1, 1, 1), (3, 257, 33), (8, 1000, 90), (64, 4393, 2184), (65, 301, 71)]
 

@@ -12,20 +12,9 @@ from helpers.patches import experiment
 from qdec.bits import Bytes
 from qdec.codes import Code
 from qdec.cuda import reference
-from qdec.cuda.plan import (
-    ITEMSIZES,
-    Arguments,
-    Device,
-    EdgePlan,
-    Format,
-    Launch,
-    Real,
-    ResidualPlan,
-    UnpackPlan,
-    check_offsets,
-    check_record_offsets,
-    encoded,
-)
+from qdec.cuda.formats import ITEMSIZES, Format, encoded
+from qdec.cuda.offsets import check_offsets, check_record_offsets
+from qdec.cuda.plan import Arguments, Device, EdgePlan, Launch, Real, ResidualPlan, UnpackPlan
 from qdec.cuda.record import HEAD, BitRecord
 from qdec.cuda.tables import EdgeTable, ResidualTable, UnpackTable
 from qdec.neural.grid import ROTATED, Lattice

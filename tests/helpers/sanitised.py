@@ -18,7 +18,8 @@ from helpers.kernel_cases import (
     random_residual_table,
     random_unpack_table,
 )
-from qdec.cuda.plan import ITEMSIZES, Device
+from qdec.cuda.formats import ITEMSIZES
+from qdec.cuda.plan import Device
 
 
 def main() -> None:

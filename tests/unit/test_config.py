@@ -16,7 +16,7 @@ from qdec.match.escalate import Switching
 GOOD = """\
 [service]
 drain_s = 5
-
+plain_tcp = true
 [defaults]
 tier = "correlated"
 deadline_us = 1500
@@ -57,7 +57,7 @@ def test_switching(path: Path) -> None:
 [defaults]
 confidence = true
 [[lane]]
-endpoints = ["tcp://127.0.0.1:7600"]
+endpoints = ["ipc:///run/qdec/lane0.ipc"]
 [[stream]]
 name = "patch0"
 code = "d3.stim"
@@ -79,9 +79,9 @@ confidence = false
         ('escalate = ["correlated"]\nlanes = [0, 1]', "cannot escalate"),
     ):
         text = f"""[[lane]]
-endpoints = ["tcp://127.0.0.1:7600"]
+endpoints = ["ipc:///run/qdec/lane0.ipc"]
 [[lane]]
-endpoints = ["tcp://127.0.0.1:7601"]
+endpoints = ["ipc:///run/qdec/lane1.ipc"]
 [[stream]]
 name = "patch0"
 code = "d3.stim"
@@ -142,7 +142,7 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
     "wrong type": ("drain_s = 5", 'drain_s = "soon"', 2, ("drain_s", "number")),
     "a number in quotes": ("drain_s = 5", 'drain_s = "3"', 2, ("without quotes",)),
     "a switch in quotes": ("endless = true", 'endless = "yes"', 19, ("true or false",)),
-    "plain TCP in quotes": ("drain_s = 5", 'plain_tcp = "off"', 2, ("true or false",)),
+    "plain TCP in quotes": ("plain_tcp = true", 'plain_tcp = "off"', 3, ("true or false",)),
     "a switch for a number": ("deadline_us = 1500", "deadline_us = true", 6, ("whole number",)),
     "a fraction of a µs": ("deadline_us = 1500", "deadline_us = 1.5", 6, ("whole number",)),
     "a number for a name": ('name = "patch1"', "name = 1", 22, ("in quotes",)),
@@ -201,7 +201,7 @@ MISTAKES: dict[str, tuple[str, str, int | None, tuple[str, ...]]] = {
         ("endpoints",),
     ),
     "malformed endpoint": ("tcp://127.0.0.1:7601", "tcp://127.0.0.1", 13, ("tcp://ADDRESS:PORT",)),
-    "endpoint beyond loopback": ("127.0.0.1:7601", "0.0.0.0:7601", 13, ("plain_tcp = true",)),
+    "endpoint beyond loopback": ("127.0.0.1:7601", "0.0.0.0:7601", 13, ("plain_tcp out", "keys")),
     "endpoint twice": ("127.0.0.1:7601", "127.0.0.1:7600", 13, ("both bind", "own")),
     "name twice": ('name = "patch1"', 'name = "patch0"', 22, ("patch0", "twice")),
     "bad name": ('name = "patch1"', 'name = "patch 1"', 22, ("name",)),
@@ -339,9 +339,9 @@ def test_a_mistake_that_stands_under_defaults_is_told_from_there(
     path: Path, default: str, stream: str, key: str, told: str
 ) -> None:
     text = f"""[[lane]]
-endpoints = ["tcp://127.0.0.1:7600"]
+endpoints = ["ipc:///run/qdec/lane0.ipc"]
 [[lane]]
-endpoints = ["tcp://127.0.0.1:7601"]
+endpoints = ["ipc:///run/qdec/lane1.ipc"]
 [defaults]
 deadline_us = 1500
 {default}
@@ -380,11 +380,6 @@ def test_a_round_map_lies_beside_the_configuration(path: Path) -> None:
     text = GOOD.replace("endless = true", 'map = "d3.rounds"')
     first, second = parse_config(text, path=path).stream
     assert (first.map, second.map) == (path.parent / "d3.rounds", None)
-
-
-def test_plain_tcp_may_be_asked_for(path: Path) -> None:
-    text = GOOD.replace("drain_s = 5", "plain_tcp = true").replace("127.0.0.1:76", "10.0.0.7:76")
-    assert parse_config(text, path=path).lane[1].endpoints == ("tcp://10.0.0.7:7601",)
 
 
 def test_a_gateway_is_had_for_the_asking(path: Path) -> None:
@@ -455,7 +450,7 @@ def test_ladders_and_models_that_make_no_sense(tmp_path: Path, settings: str, wo
     path = tmp_path / "qdec.toml"
     (tmp_path / "a.stim").write_text("")
     path.write_text(
-        '[[lane]]\nendpoints = ["tcp://127.0.0.1:7500"]\n'
+        '[[lane]]\nendpoints = ["ipc:///run/qdec/lane.ipc"]\n'
         f'[[stream]]\nname = "a"\ncode = "a.stim"\nendless = true\n{settings}\n'
     )
     with pytest.raises(ConfigError, match=words):
@@ -466,7 +461,8 @@ def test_networks_may_be_asked_next_on_the_accelerator(tmp_path: Path) -> None:
     path = tmp_path / "qdec.toml"
     (tmp_path / "a.stim").write_text("")
     path.write_text(
-        '[[lane]]\nendpoints = ["tcp://127.0.0.1:7500"]\n[[stream]]\nname = "a"\ncode = "a.stim"\n'
+        '[[lane]]\nendpoints = ["ipc:///run/qdec/lane.ipc"]\n'
+        '[[stream]]\nname = "a"\ncode = "a.stim"\n'
         'endless = true\ntier = "speed"\nescalate = ["accuracy"]\n'
     )
     assert load_config(path).stream[0].is_accelerated

@@ -331,7 +331,7 @@ def test_a_machine_with_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     config = tmp_path / "qdec.toml"
     config.write_text(
         '[accelerator]\nengine = "tensorrt"\nfallback = false\n'
-        '[[lane]]\nendpoints = ["tcp://127.0.0.1:7600"]\ncpu = 2\n'
+        '[[lane]]\nendpoints = ["ipc:///run/qdec/lane.ipc"]\ncpu = 2\n'
     )
     machine = Machine(root=tmp_path, config_path=config)
     packages = {"tensorrt": "11.4 (tensorrt-cu13)", "cupy": None, "pycuda": "2026.1 (pycuda)"}

@@ -63,16 +63,16 @@ def test_local(endpoint: str) -> None:
 
 @pytest.mark.parametrize("endpoint", REMOTE)
 def test_remote(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match="plain_tcp = true"):
+    with pytest.raises(ConfigError, match="leave plain_tcp out and give keys"):
         check_endpoint(endpoint)
-    assert check_endpoint(endpoint, allow_remote_plain_tcp=True) == endpoint
+    assert check_endpoint(endpoint, secured=True) == endpoint
 
 
 @pytest.mark.parametrize("endpoint", MALFORMED)
 def test_malformed(endpoint: str) -> None:
     for allowed in (False, True):
         with pytest.raises(ConfigError, match="give "):
-            check_endpoint(endpoint, allow_remote_plain_tcp=allowed)
+            check_endpoint(endpoint, secured=allowed)
 
 
 @given(st.text(max_size=30))

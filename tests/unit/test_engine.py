@@ -19,7 +19,9 @@ from qdec.errors import EngineError, ModelError
 from qdec.neural import engine, onnx_model
 from qdec.neural.collect import Wanted, collecting
 from qdec.neural.engine import compile_network, precisions
+from qdec.neural.fallback import that_runs
 from qdec.neural.onnx_model import parse_model
+from qdec.neural.openvino_engine import OpenVinoNetwork
 
 
 def events(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
@@ -290,7 +292,7 @@ def test_damaged_models_are_refused_or_still_run(data: st.DataObject) -> None:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Whatever is settled in a test is forgotten behind it."""
-    for name in ("_engine", "_batches", "_may_build"):
+    for name in ("_engine", "_batches", "_asked", "_fallback", "_may_build"):
         monkeypatch.setattr(engine, name, getattr(engine, name))
     return monkeypatch
 
@@ -334,6 +336,74 @@ def test_an_engine_that_cannot_be_had_is_replaced_or_refused(
     assert engine.use_engine("tensorrt", fallback=True) == "openvino"
     assert "tensorrt is not here: install it" in caplog.text
     compile_network(convolutions())
+
+
+class Refuses:
+    """A GPU's network that fails when it is called."""
+
+    channels = ((4,), 4)
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        raise EngineError("no memory for batches of 64")
+
+
+@pytest.mark.parametrize("when", ["compiled", "called"])
+def test_a_network_that_the_gpu_cannot_run_moves_to_the_processor(
+    settled: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    there(settled, "openvino", "tensorrt")
+
+    def make(*_: object) -> Refuses:
+        if when == "compiled":
+            raise EngineError("no memory for batches of 64")
+        return Refuses()
+
+    settled.setitem(engine._MAKERS, "tensorrt", make)
+    x = np.ones((1, 4, 2, 3, 3), dtype=np.float32)
+    engine.use_engine("auto", fallback=False)
+    with pytest.raises(EngineError, match="no memory"):
+        compile_network(convolutions(), precision="fp16")(x)
+    engine.use_engine("auto", fallback=True)
+    network = compile_network(convolutions(), precision="fp16")
+    np.testing.assert_allclose(network(x), reference(convolutions(), x), atol=1e-5)
+    assert network.channels == ((4,), 4)
+    assert isinstance(that_runs(network), OpenVinoNetwork)
+    assert that_runs(that_runs(network)) is that_runs(network)
+    assert "on the processor, since on the GPU it cannot: no memory" in caplog.text
+    with pytest.raises(EngineError, match="takes float32"):
+        network(x[0])
+
+
+def test_a_network_that_fails_while_the_process_serves_is_a_failure(
+    settled: pytest.MonkeyPatch,
+) -> None:
+    there(settled, "openvino", "tensorrt")
+    settled.setitem(engine._MAKERS, "tensorrt", lambda *_: Refuses())
+    engine.use_engine("tensorrt", fallback=True)
+    network = compile_network(convolutions(), precision="fp16")
+    engine.stop_building()
+    with pytest.raises(EngineError, match="no memory"):
+        network(np.ones((1, 4, 2, 3, 3), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("have", "asked", "runs", "plain"),
+    [
+        (("openvino", "tensorrt"), "auto", "fp16", "fp16"),
+        (("openvino", "tensorrt"), "int8", "int8", "fp16"),
+        (("openvino", "tensorrt"), "fp32", "fp32", "fp32"),
+        (("openvino",), "fp32", "fp32", "fp32"),
+        (("openvino",), "fp16", precisions()[-1], "fp32"),
+    ],
+)
+def test_a_precision_is_taken_where_it_can_be_had(
+    settled: pytest.MonkeyPatch, have: tuple[str, ...], asked: Any, runs: str, plain: str
+) -> None:
+    there(settled, *have)
+    engine.use_engine("auto", precision=asked)
+    assert precisions()[-1] == runs
+    assert engine.floating() == plain
+    assert set(precisions("openvino")) >= {"fp32"}
 
 
 def test_gpu_engines_say_what_is_missing_here() -> None:

@@ -40,7 +40,7 @@ def config(folder: Path, more: str = "", accelerator: str = "") -> Path:
     (folder / "d3.stim").write_text(str(memory(d=3, rounds=12, p=0.003)))
     path = folder / "qdec.toml"
     path.write_text(
-        f'[accelerator]\nbatch = 8\n{accelerator}\n[[lane]]\nendpoints = ["tcp://127.0.0.1:7600"]\n'
+        f'[accelerator]\nbatch = 8\n{accelerator}\n[[lane]]\nendpoints = ["ipc:///run/qdec/lane.ipc"]\n'
         '[[stream]]\nname = "a"\ncode = "d3.stim"\nendless = true\nwindows = "6,3"\n'
         f'tier = "speed"\n{more}'
     )

@@ -132,6 +132,24 @@ def test_windows_of_which_the_network_makes_no_sense_are_matched(make: Any) -> N
     np.testing.assert_array_equal(found.bits[1:2], matching().decode(syndromes[1:2]).bits)
 
 
+def test_windows_of_another_size_fail_alone() -> None:
+    """What a lane should never ask: kernels would read beyond it."""
+    decoder = soft()
+    bench = Bench(EmulatedRuntime(), {7: decoder}, streams=1)
+    syndromes = windows_of(4)
+    slots = [bench.ask(7, one) for one in (syndromes[:2], syndromes[2:, :-1].copy())]
+    for _ in range(20):
+        bench.worker.collect()
+        bench.worker.turn()
+    replies = dict(bench.links[0].collect().replies)
+    good, bad = (replies[slot] for slot in slots)
+    assert good is not None
+    assert good.answers is not None
+    same(good.answers, decoder.decode(syndromes[:2]))
+    assert bad is not None
+    assert bad.status is Status.FAILED
+
+
 def test_a_device_without_room_says_so_at_once() -> None:
     with pytest.raises(DeviceError) as caught:
         bench_on(EmulatedRuntime(room=1000), {7: soft()})

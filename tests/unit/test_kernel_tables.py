@@ -19,16 +19,9 @@ from helpers.kernel_cases import (
 from helpers.patches import ALL
 from qdec.bits import unpack
 from qdec.cuda import reference
-from qdec.cuda.plan import (
-    MAX_SHARED,
-    THREADS,
-    Device,
-    Format,
-    UnpackPlan,
-    check_offsets,
-    check_record_offsets,
-    encoded,
-)
+from qdec.cuda.formats import Format, encoded
+from qdec.cuda.offsets import check_offsets, check_record_offsets
+from qdec.cuda.plan import MAX_SHARED, THREADS, Device, UnpackPlan
 from qdec.cuda.record import HEAD, BitRecord, OddsRecord
 from qdec.cuda.tables import EdgeTable, ResidualTable, UnpackTable
 from qdec.errors import DataError, GeometryError
@@ -130,7 +123,8 @@ def test_launches_cover_every_window_within_the_limits(
     assert launch.shared == each * shared <= MAX_SHARED
     assert groups <= 65535
     if each > 1:
-        assert tiles * groups >= min(2 * multiprocessors, tiles * windows)
+        assert tiles * groups >= min(4 * multiprocessors, tiles * windows)
+        assert each < 2 * windows
 
 
 def test_a_batch_that_no_device_takes_is_refused() -> None:

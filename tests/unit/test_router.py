@@ -7,6 +7,7 @@ import os
 import zmq
 
 from qdec.lane.router import Router
+from qdec.security.access import LOCAL
 
 
 def test_a_message_that_came_before_is_not_waited_for() -> None:
@@ -27,7 +28,7 @@ def test_a_message_that_came_before_is_not_waited_for() -> None:
                 assert router.wait([read], 5) == (False, [])
                 found = router.receive()
                 assert found is not None
-                assert found[1] == [b"hello"]
+                assert found[1:] == ([b"hello"], LOCAL)
                 assert router.receive() is None
         finally:
             router.close()

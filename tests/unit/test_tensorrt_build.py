@@ -7,6 +7,7 @@ builds plans without a GPU, and ``pip install --no-deps tensorrt-cu13-bindings``
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -25,7 +26,7 @@ from helpers.networks import convolutions, model
 from helpers.plans import ising, shipped
 from qdec.errors import EngineError
 from qdec.neural import driver
-from qdec.neural.tensorrt import api, build
+from qdec.neural.tensorrt import api, build, runner
 from qdec.neural.tensorrt.build import Recipe
 
 RTX = "tensorrt_rtx_bindings"
@@ -127,6 +128,29 @@ def test_every_name_that_is_used_is_in_tensorrt_11(tmp_path: Path) -> None:
     version, lacking = json.loads(done.stdout)
     assert int(version.split(".")[0]) >= 11
     assert lacking == []
+
+
+# Variables that hold TensorRT's objects, and what TensorRT-RTX alone has.
+HOLDERS = {"trt", "builder", "parser", "config", "profile", "engine", "context"}
+HOLDERS |= {"_engine", "_runtime"}
+EXTRAS = {"num_compute_capabilities", "set_compute_capability"}
+
+
+def test_the_list_of_names_is_that_of_the_names_that_are_used() -> None:
+    listed = {name for names in api.USED.values() for name in names}
+    used = set()
+    for module in (build, runner):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.Attribute):
+                holder = node.value
+                name = getattr(holder, "id", getattr(holder, "attr", ""))
+                of_the_module = isinstance(holder, ast.Attribute) and (
+                    getattr(holder.value, "id", "") == "trt"
+                )
+                if name in HOLDERS or of_the_module:
+                    used.add(node.attr)
+    assert {"execute_async_v3", "parse", "STRONGLY_TYPED", "INPUT"} <= used
+    assert used - listed == EXTRAS
 
 
 def test_a_tensorrt_of_another_age_is_told_by_what_it_lacks(

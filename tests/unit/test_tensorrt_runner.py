@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from helpers.networks import convolutions
-from qdec.errors import EngineError
+from qdec.errors import DeviceError, EngineError
+from qdec.neural import engine
+from qdec.neural.onnx_model import parse_model
 from qdec.neural.tensorrt import cache, runner
 from qdec.neural.tensorrt.api import Api
 from qdec.neural.tensorrt.build import Recipe
@@ -156,6 +160,112 @@ def test_a_context_for_each_batch_runs_on_the_callers_stream() -> None:
         program.enqueue(1, {"x": 1000, "y": 2000}, 0)
     with pytest.raises(EngineError, match="no address for 'z'"):
         program.enqueue(1, {"z": 1}, 7)
+
+
+class Array(np.ndarray):
+    """NumPy's memory in the place of a GPU's."""
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+class Stream:
+    ptr = 7
+
+    def __init__(self, **_: object) -> None:
+        self.waits = 0
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        self.waits += 1
+
+
+class LostDevice(Exception):
+    """A CUDA error."""
+
+
+CUPY = SimpleNamespace(
+    zeros=lambda shape, kind: np.zeros(shape, kind).view(Array),
+    empty=lambda shape, kind: np.full(shape, np.nan, kind).view(Array),
+    asarray=lambda host: host.view(Array),
+    asnumpy=lambda one, stream: np.array(one),
+    cuda=SimpleNamespace(
+        Stream=Stream,
+        runtime=SimpleNamespace(CUDARuntimeError=LostDevice),
+        driver=SimpleNamespace(CUDADriverError=LostDevice),
+        memory=SimpleNamespace(OutOfMemoryError=MemoryError),
+    ),
+)
+
+
+def twice(context: Context, stream: int) -> bool:
+    """A network that doubles what it is given, in the memory that it is given."""
+    shape = context.shapes["x"]
+    count = int(np.prod(shape))
+    x, y = (
+        np.ctypeslib.as_array((ctypes.c_float * count).from_address(context.addresses[name]))
+        for name in "xy"
+    )
+    y[:] = 2 * x
+    context.streams.append(shape[0])
+    return True
+
+
+def test_arrays_of_any_batch_are_padded_and_split(
+    tmp_path: Path, builds: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_cupy", lambda: CUPY)
+    monkeypatch.setattr(Context, "execute_async_v3", twice)
+    model = parse_model(convolutions())
+    network = runner.TensorRTNetwork(
+        model, precision="fp16", batches=BATCHES, folder=tmp_path / "plans"
+    )
+    assert network.channels == ((4,), 4)
+    for batch in (0, 1, 3, 8, 19):
+        x = np.random.default_rng(batch).random((batch, 4, 3, 3, 3)).astype(np.float32)
+        np.testing.assert_array_equal(network(x), 2 * x)
+    ran = [one.streams for one in network.program((3, 3, 3), may_build=False)._engine.contexts]
+    assert ran == [[1], [8] * 5], "3, 8 and 19 = 8 + 8 + 3"
+    assert builds == [Recipe(convolutions(), (3, 3, 3), BATCHES)]
+    with pytest.raises(EngineError, match="takes float32"):
+        network(np.zeros((1, 3, 3, 3, 3), dtype=np.float32))
+
+
+def test_other_sizes_are_built_at_the_start_only(
+    tmp_path: Path, builds: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_cupy", lambda: CUPY)
+    monkeypatch.setattr(Context, "execute_async_v3", twice)
+    network = runner.TensorRTNetwork(
+        parse_model(convolutions()), precision="fp16", batches=BATCHES, folder=tmp_path / "plans"
+    )
+    network(np.ones((1, 4, 3, 3, 3), dtype=np.float32))
+    monkeypatch.setattr(engine, "_may_build", False)
+    network(np.ones((1, 4, 3, 3, 3), dtype=np.float32))
+    with pytest.raises(EngineError, match="qdec engine build"):
+        network(np.ones((1, 4, 4, 3, 3), dtype=np.float32))
+    assert [one.size for one in builds] == [(3, 3, 3)]
+
+
+def test_a_lost_gpu_is_an_error_of_ours(
+    tmp_path: Path, builds: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(context: Context, stream: int) -> bool:
+        raise LostDevice("cudaErrorDeviceLost")
+
+    monkeypatch.setattr(runner, "_cupy", lambda: CUPY)
+    monkeypatch.setattr(Context, "execute_async_v3", lost)
+    network = runner.TensorRTNetwork(
+        parse_model(convolutions()), precision="fp16", batches=BATCHES, folder=tmp_path / "plans"
+    )
+    with pytest.raises(DeviceError, match="LostDevice: cudaErrorDeviceLost"):
+        network(np.ones((1, 4, 3, 3, 3), dtype=np.float32))
 
 
 def test_what_does_not_fit_is_said() -> None:

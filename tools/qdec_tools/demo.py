@@ -17,6 +17,7 @@ from rich.live import Live
 
 from qdec.client import service_status
 from qdec.errors import QdecError, ServiceUnavailable
+from qdec.security.keys import forget_environment
 from qdec_tools.circuits import memory
 from qdec_tools.qpu_command import parse_cycle
 from qdec_tools.service import Service, exit_on_sigterm, running_service
@@ -60,6 +61,7 @@ def run(seconds: float, cycle_us: str, *, as_json: bool) -> int:
         Patch("patch-d5", 5, 0.003, cycle_us),
         Patch("patch-d3", 3, 0.003, "20"),
     )
+    forget_environment()  # our own service is plain, and does not know them
     console = Console(stderr=as_json)
     console.print("starting a service with one lane and a warm spare …")
     try:

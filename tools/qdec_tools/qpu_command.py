@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from qdec.bus.wire import OpenedBody
-from qdec.client import CodeText
+from qdec.client import ClientKeys, CodeText
 from qdec.codes import Code
 from qdec.codes.code import code_kind, read_code_text, read_round_map
 from qdec.errors import CodeError, DataError
@@ -52,6 +52,7 @@ class Plan:
         windows, tier, deadline_us: for guests.
         cycle_us: as `parse_cycle` takes it; None for what suits the source.
         seconds, frame_rounds, seed: see `Qpu.run`.
+        keys: for TCP, if the service speaks CURVE.
     """
 
     endpoint: str
@@ -74,6 +75,7 @@ class Plan:
     seconds: float
     frame_rounds: int | None
     seed: int
+    keys: ClientKeys | None = None
 
 
 def run(plan: Plan, *, as_json: bool, json_lines: bool) -> int:
@@ -100,6 +102,7 @@ def run(plan: Plan, *, as_json: bool, json_lines: bool) -> int:
             windows=plan.windows,
             tier=plan.tier,
             deadline_us=plan.deadline_us,
+            keys=plan.keys,
         ) as stream:
             source = _source(plan, code, text, recording, stream.info)
             title = f"{plan.stream}: {stream.info.tier}, windows {_windows(stream.info)}"

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from qdec.client import Patience, Stream
+from qdec.client import ClientKeys, Patience, Stream
 from qdec.errors import ServiceUnavailable
 from qdec.match import Tier
 from qdec.windows import choose_geometry, parse_geometry
@@ -48,6 +48,7 @@ def run(
     windows: str = "auto",
     shots: int | None = None,
     endpoint: str | None = None,
+    keys: ClientKeys | None = None,
     cycle_us: float = 0.0,
     json: bool = False,
 ) -> int:
@@ -59,6 +60,7 @@ def run(
         windows: ``auto``, ``whole`` or ``W,C``.
         shots: only the first so many; all if None.
         endpoint: of a running service; a private one is started if None.
+        keys: for its TCP endpoint, if that speaks CURVE.
         cycle_us: time per round; 0 for as fast as the service answers.
         json: print one JSON object on stdout.
 
@@ -79,7 +81,7 @@ def run(
             choose_geometry(geometry, recording.code, endless=False)
         count = len(recording) if shots is None else min(shots, len(recording))
         tally = Tally(recording, count)
-        with _lane(endpoint) as lane, _stream(lane, recording, tier, windows) as stream:
+        with _lane(endpoint) as lane, _stream(lane, recording, tier, windows, keys) as stream:
             tally.opened(stream.info)
             stream.on_event = tally.event
             with _bar(count) as progress:
@@ -105,7 +107,9 @@ def _lane(endpoint: str | None) -> Iterator[str]:
     yield endpoint
 
 
-def _stream(endpoint: str, recording: Recording, tier: str, windows: str) -> Stream:
+def _stream(
+    endpoint: str, recording: Recording, tier: str, windows: str, keys: ClientKeys | None
+) -> Stream:
     return open_patiently(
         endpoint,
         f"replay-{os.getpid()}-{secrets.token_hex(4)}",
@@ -114,6 +118,7 @@ def _stream(endpoint: str, recording: Recording, tier: str, windows: str) -> Str
         tier=tier,
         windows=windows,
         patience=_PATIENCE,
+        keys=keys,
     )
 
 

@@ -16,8 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qdec.client import CodeText, Patience, Stream, open_stream, service_status
-from qdec.errors import ServiceUnavailable
+from qdec.client import (
+    ClientKeys,
+    CodeText,
+    Patience,
+    Stream,
+    open_stream,
+    service_status,
+)
+from qdec.errors import Refused, ServiceUnavailable, WireCode
 
 Transport = Literal["ipc", "tcp"]
 Setting = str | int | float | bool
@@ -68,6 +75,7 @@ def running_service(
     settings: Mapping[str, Setting] | None = None,
     tables: str = "",
     ready_s: float = 30.0,
+    keys: ClientKeys | None = None,
 ) -> Iterator[Service]:
     """Start ``qdec serve``, wait until every lane answers, stop it when the block ends.
 
@@ -86,6 +94,8 @@ def running_service(
         settings: further keys of the configuration's ``[service]`` table.
         tables: further TOML behind it, such as ``[[stream]]`` tables (with absolute paths).
         ready_s: how long it may take to answer.
+        keys: with which to ask whether it does; `tables` then begin with ``[security]``. Without,
+            TCP is plain.
 
     Raises:
         ServiceUnavailable: it did not start; the message has its last words.
@@ -102,11 +112,12 @@ def running_service(
         own: dict[str, Setting] = {
             "state_dir": str(folder / "state"),
             "spare_lanes": spare_lanes,
+            "plain_tcp": keys is None,
             **(settings or {}),
         }
         config.write_text(_toml(own, endpoints) + tables, encoding="utf-8")
         process = stack.enter_context(_serving(config, log))
-        _await_ready(process, endpoints, log, ready_s)
+        _await_ready(process, endpoints, log, ready_s, keys)
         yield Service(endpoints, process.pid, folder, config, log)
 
 
@@ -131,9 +142,22 @@ def open_patiently(
         Refused: the service said no.
         ServiceUnavailable: nobody is there, or the stream is not open after `COMPILE_S`.
     """
-    service_status(endpoint, _ANSWERS_S)
+    _is_there(endpoint, _ANSWERS_S, options.get("keys"))
     patience = replace(patience or Patience(), open_s=COMPILE_S)
     return open_stream(endpoint, name, code=code, patience=patience, **options)
+
+
+def _is_there(endpoint: str, timeout_s: float, keys: ClientKeys | None) -> None:
+    """See that a service answers, whether or not it tells us how it is.
+
+    Raises:
+        Refused, ServiceUnavailable: as `service_status`.
+    """
+    try:
+        service_status(endpoint, timeout_s, keys=keys)
+    except Refused as refused:
+        if refused.wire is not WireCode.NOT_ALLOWED:
+            raise
 
 
 def exit_on_sigterm() -> None:
@@ -174,13 +198,17 @@ def _serving(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _await_ready(
-    process: subprocess.Popen[bytes], endpoints: tuple[str, ...], log: Path, ready_s: float
+    process: subprocess.Popen[bytes],
+    endpoints: tuple[str, ...],
+    log: Path,
+    ready_s: float,
+    keys: ClientKeys | None,
 ) -> None:
     give_up = time.monotonic() + ready_s
     for endpoint in endpoints:
         while True:
             try:
-                service_status(endpoint, 0.2)
+                _is_there(endpoint, 0.2, keys)
                 break
             except ServiceUnavailable:
                 ended = process.poll() is not None

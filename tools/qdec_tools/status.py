@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from qdec.client import service_status
+from qdec.client import ClientKeys, service_status
 from qdec_tools.view import count, stage_table
 
 _COUNTERS = (
@@ -29,23 +29,23 @@ _COUNTERS = (
 )
 
 
-def run(endpoint: str, *, watch: bool, as_json: bool) -> int:
+def run(endpoint: str, *, keys: ClientKeys | None, watch: bool, as_json: bool) -> int:
     """Show a lane once, or until interrupted. Returns the exit status.
 
     Raises:
         ServiceUnavailable: nobody answers.
     """
     if as_json:
-        print(json.dumps(service_status(endpoint)))
+        print(json.dumps(service_status(endpoint, keys=keys)))
         return 0
     if not watch:
-        Console().print(_page(endpoint, service_status(endpoint)))
+        Console().print(_page(endpoint, service_status(endpoint, keys=keys)))
         return 0
     try:
-        with Live(_page(endpoint, service_status(endpoint)), auto_refresh=False) as live:
+        with Live(_page(endpoint, service_status(endpoint, keys=keys)), auto_refresh=False) as live:
             while True:
                 time.sleep(0.5)
-                live.update(_page(endpoint, service_status(endpoint)), refresh=True)
+                live.update(_page(endpoint, service_status(endpoint, keys=keys)), refresh=True)
     except KeyboardInterrupt:
         return 0
 

@@ -160,8 +160,11 @@ class CallingExecutor:
 
 
 def _call(decoder: CompiledWindow, requests: Sequence[Request]) -> tuple[Answers, ...] | None:
-    """`answered` by a decoder."""
+    """`answered` by a decoder; None, too, if the requests' windows differ in size."""
     each = [one.syndromes for one in requests]
+    if len({one.shape[1] for one in each}) > 1:
+        log.error("%d requests of one kind have windows of different sizes", len(each))
+        return None
     return answered(decoder.decode, each[0] if len(each) == 1 else np.concatenate(each), requests)
 
 

@@ -29,7 +29,7 @@ from qdec.cuda.runtime import Mark, Runtime
 _DEEP = 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     """A batch that is out: its windows, how far it is, and what it has so far."""
 
@@ -94,11 +94,12 @@ class GpuExecutor:
     def submit(self, stream: int, job: Job) -> None:
         """See `Executor.submit`."""
         kind = self._kinds.get(job.kind)
-        if kind is None:
+        each = [one.syndromes for one in job.requests]
+        # Kernels would read beyond windows of another size; the decoder says what is wrong.
+        if kind is None or any(one.shape[1] != kind.unpack.window_bytes for one in each):
             self._host.submit(0, job)
             self._ring()
             return
-        each = [one.syndromes for one in job.requests]
         syndromes = each[0] if len(each) == 1 else np.concatenate(each)
         offsets = np.concatenate([self._offsets(one) for one in each])
         records = np.empty((len(syndromes), kind.then.record.size), dtype=np.uint8)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from qdec.accelerator.gpu_kinds import GpuKind
 from qdec.bits import Bytes
-from qdec.cuda.plan import EdgePlan, Format, Launch, encoded
+from qdec.cuda.formats import Format, encoded
+from qdec.cuda.plan import EdgePlan, Launch
 from qdec.cuda.runtime import Program, Runtime, Shared
 
 # Log-odds above which an edge is counted as likely: what matching is asked about.

@@ -16,15 +16,13 @@ to start, and `completed` is told what has come back.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from qdec.accelerator.latency import LatencyModel
 from qdec.accelerator.plan import affordable, batches, spread, sustained, takes
 from qdec.accelerator.queue import Queue, Waiting
+from qdec.accelerator.streams import Out, Stream
 from qdec.accelerator.work import (
-    HANG_FACTOR,
     Batch,
     Decision,
     Hung,
@@ -43,27 +41,6 @@ NEVER = 1 << 62
 # it is asked of what comes that there is time for a batch that can be `sustained`.
 _PRESSED_BATCHES = 8
 _DECODING, _CALIBRATION = Priority.DECODING, Priority.CALIBRATION
-
-
-@dataclass(slots=True)
-class _Out:
-    """A batch that is out; ns: when it was started, what it takes, when it is taken for lost."""
-
-    batch: Batch
-    started: int
-    expected: int
-    hangs_at: int = 0
-
-
-@dataclass(slots=True)
-class _Stream:
-    """A stream's batches, when it should be done with them, and when it last was with one."""
-
-    index: int
-    terms: StreamTerms
-    out: deque[_Out] = field(default_factory=deque)
-    free_at: int = 0
-    done_at: int = 0
 
 
 class Scheduler:
@@ -89,7 +66,7 @@ class Scheduler:
         """
         self._terms = terms or Terms()
         self._kinds = kinds
-        self._streams = [_Stream(index, one) for index, one in enumerate(streams)]
+        self._streams = [Stream(index, one) for index, one in enumerate(streams)]
         # Where each priority's work is done.
         self._takers = {p: [s for s in self._streams if p in s.terms.takes] for p in Priority}
         self._queues: dict[Priority, dict[int, Queue]] = {p: {} for p in Priority}
@@ -143,16 +120,10 @@ class Scheduler:
                     return one.batch
         return None
 
-    def _came_back(self, stream: _Stream, one: _Out, now: int) -> None:
-        took = max(0, now - max(one.started, stream.done_at))
+    def _came_back(self, stream: Stream, one: Out, now: int) -> None:
         batch = one.batch
+        took = stream.end(one, now, self._terms.hang_ns)
         self._kinds[batch.kind].learn(batch.bucket, took // batch.passes, now)
-        stream.out.remove(one)
-        stream.done_at = stream.free_at = now
-        for other in stream.out:
-            stream.free_at += other.expected
-        if stream.out:
-            self._runs_from(stream.out[0], now)
         self._calibrating -= batch.work[0].priority is _CALIBRATION
         self.out -= 1
 
@@ -188,7 +159,7 @@ class Scheduler:
         decisions.append(WaitUntil(wake))
         return decisions
 
-    def _by_turn(self, now: int) -> Sequence[_Stream]:
+    def _by_turn(self, now: int) -> Sequence[Stream]:
         """Streams, the one that is free first before the others."""
         if len(self._streams) == 1:
             return self._streams
@@ -222,7 +193,7 @@ class Scheduler:
                     found = min(found, first.give_up - took + 1)
         return found
 
-    def _fill(self, stream: _Stream, now: int, decisions: list[Decision]) -> tuple[int, bool]:
+    def _fill(self, stream: Stream, now: int, decisions: list[Decision]) -> tuple[int, bool]:
         """Give a stream a batch if it should have one: (when to look again, whether to at once)."""
         look = NEVER
         if self._waiting[_DECODING] and _DECODING in stream.terms.takes:
@@ -236,7 +207,7 @@ class Scheduler:
             return look, self._calibrate(stream, now, look, decisions)
         return look, False
 
-    def _most_urgent(self, stream: _Stream, now: int) -> Queue | None:
+    def _most_urgent(self, stream: Stream, now: int) -> Queue | None:
         """The queue whose turn it is on a stream, if its first work would be in time there."""
         waiting = [queue for queue in self._queues[_DECODING].values() if queue.waiting]
         if not waiting:
@@ -246,11 +217,11 @@ class Scheduler:
             return queue  # what would be late even so is dropped
         return queue if self._makes_it(queue.waiting[0], stream, now) else None
 
-    def _makes_it(self, one: Waiting, stream: _Stream, now: int) -> bool:
+    def _makes_it(self, one: Waiting, stream: Stream, now: int) -> bool:
         took = takes(self._kinds[one.work.kind], stream.terms.buckets, one.windows)
-        return max(now, stream.free_at) + took <= one.give_up
+        return stream.begins(now) + took <= one.give_up
 
-    def _not_before(self, queue: Queue, stream: _Stream, now: int) -> int:
+    def _not_before(self, queue: Queue, stream: Stream, now: int) -> int:
         """When the next batch of a queue should be given to a stream; now if it is past."""
         buckets = stream.terms.buckets
         if queue.windows >= buckets.most:
@@ -267,9 +238,9 @@ class Scheduler:
         affords = first.give_up - self._kinds[first.work.kind].expect(larger)
         return min(min(one.came for one in queue.waiting) + wait, affords)
 
-    def _form(self, queue: Queue, stream: _Stream, now: int, decisions: list[Decision]) -> None:
+    def _form(self, queue: Queue, stream: Stream, now: int, decisions: list[Decision]) -> None:
         """Start a batch with a queue's most urgent work."""
-        begins, buckets = max(now, stream.free_at), stream.terms.buckets
+        begins, buckets = stream.begins(now), stream.terms.buckets
         model = self._kinds[queue.waiting[0].work.kind]
         wanted = buckets.of(queue.windows)
         if now < self._pressed_until and begins + model.expect(wanted) > queue.waiting[0].give_up:
@@ -281,10 +252,10 @@ class Scheduler:
         room = affordable(model, buckets, queue.waiting[0].give_up - begins, wanted)
         self._start(queue, stream, room, now, decisions)
 
-    def _shed(self, queue: Queue, stream: _Stream, now: int, decisions: list[Decision]) -> None:
+    def _shed(self, queue: Queue, stream: Stream, now: int, decisions: list[Decision]) -> None:
         """Drop what would make batches smaller than those in which all can be done."""
         model, buckets = self._kinds[queue.waiting[0].work.kind], stream.terms.buckets
-        begins = max(now, stream.free_at)
+        begins = stream.begins(now)
         while len(queue.waiting) > 1:
             first = queue.waiting[0]
             fair = sustained(model, buckets, first.give_up - first.came)
@@ -293,7 +264,7 @@ class Scheduler:
                 return
             self._skip(queue, Reason.SHED, now, decisions)
 
-    def _calibrate(self, stream: _Stream, now: int, until: int, decisions: list[Decision]) -> bool:
+    def _calibrate(self, stream: Stream, now: int, until: int, decisions: list[Decision]) -> bool:
         """Start calibration on an idle stream that decoding does not need before `until`."""
         if self._calibrating:
             return False
@@ -321,7 +292,7 @@ class Scheduler:
         return False
 
     def _start(
-        self, queue: Queue, stream: _Stream, room: int, now: int, decisions: list[Decision]
+        self, queue: Queue, stream: Stream, room: int, now: int, decisions: list[Decision]
     ) -> None:
         taken = queue.take(room)
         buckets = stream.terms.buckets
@@ -331,11 +302,8 @@ class Scheduler:
         batch = Batch(self._next, kind, buckets.of(windows), buckets.passes(windows), work)
         self._next += 1
         self._turn = max(self._turn, taken[0].turn)
-        one = _Out(batch, now, batch.passes * self._kinds[kind].expect(batch.bucket))
-        if not stream.out:
-            self._runs_from(one, now)
-        stream.out.append(one)
-        stream.free_at = max(now, stream.free_at) + one.expected
+        expected = batch.passes * self._kinds[kind].expect(batch.bucket)
+        stream.begin(batch, expected, now, self._terms.hang_ns)
         priority = work[0].priority
         self._calibrating += priority is _CALIBRATION
         self._waiting[priority] -= len(taken)
@@ -358,9 +326,9 @@ class Scheduler:
 
     # -- what is expected ------------------------------------------------------------------------
 
-    def _behind_others(self, work: Work, takers: Sequence[_Stream], now: int) -> int:
+    def _behind_others(self, work: Work, takers: Sequence[Stream], now: int) -> int:
         """When work would be done, ns: behind what is out, and what is due no later than it."""
-        free = sorted(max(now, stream.free_at) for stream in takers)
+        free = sorted(stream.begins(now) for stream in takers)
         buckets, last = takers[0].terms.buckets, 0
         model = self._kinds[work.kind]
         least = 0
@@ -375,10 +343,6 @@ class Scheduler:
         *before, own = batches(model, buckets, last + work.windows, least)
         spread(free, before)
         return free[0] + own
-
-    def _runs_from(self, one: _Out, now: int) -> None:
-        """A batch has begun to run, or will as soon as it is there."""
-        one.hangs_at = now + max(self._terms.hang_ns, HANG_FACTOR * one.expected)
 
 
 def _first(queue: Queue) -> Waiting:

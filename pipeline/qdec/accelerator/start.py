@@ -12,6 +12,7 @@ from qdec.bits import Bytes
 from qdec.cuda.runtime import Program
 from qdec.errors import EngineError, GeometryError
 from qdec.neural.engine import CompiledNetwork, buckets
+from qdec.neural.fallback import that_runs
 from qdec.neural.tensorrt.runner import TensorRTNetwork
 
 log = logging.getLogger("qdec.accelerator")
@@ -46,11 +47,12 @@ def _on_gpu(kinds: Mapping[int, Kind]) -> dict[int, GpuKind]:
     found = {}
     for number, kind in kinds.items():
         one = gpu_kind(kind.decoder, _program)
-        if one is not None and isinstance(one.network, TensorRTNetwork):
+        if one is not None and isinstance(that_runs(one.network), TensorRTNetwork):
             found[number] = one
     return found
 
 
 def _program(network: CompiledNetwork, size: tuple[int, int, int]) -> Program:
+    network = that_runs(network)
     assert isinstance(network, TensorRTNetwork)
     return network.load(size, may_build=False)

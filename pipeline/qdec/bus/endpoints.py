@@ -11,15 +11,15 @@ _TCP = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-*]+):(?P<port
 _MAX_IPC_PATH = 107  # sockaddr_un
 
 
-def check_endpoint(endpoint: str, *, allow_remote_plain_tcp: bool = False) -> str:
+def check_endpoint(endpoint: str, *, secured: bool = False) -> str:
     """Return the endpoint if a service may bind it.
 
     Args:
         endpoint: ``tcp://ADDRESS:PORT`` or ``ipc:///absolute/path``.
-        allow_remote_plain_tcp: accept TCP beyond loopback although it is not encrypted yet.
+        secured: TCP speaks CURVE there, so it may be beyond loopback.
 
     Raises:
-        ConfigError: it is malformed, or plain TCP beyond loopback that was not asked for.
+        ConfigError: it is malformed, or plain TCP beyond loopback.
     """
     if endpoint.startswith("ipc://"):
         path = endpoint.removeprefix("ipc://")
@@ -32,13 +32,18 @@ def check_endpoint(endpoint: str, *, allow_remote_plain_tcp: bool = False) -> st
     match = _TCP.fullmatch(endpoint)
     if match is None or not 0 < int(match["port"]) < 65536:
         raise ConfigError(f"endpoint '{endpoint}': give tcp://ADDRESS:PORT or ipc:///absolute/path")
-    if not (allow_remote_plain_tcp or is_loopback(match["host"])):
+    if not (secured or is_loopback(match["host"])):
         raise ConfigError(
             f"endpoint '{endpoint}' is reachable from other machines, and plain TCP is neither "
-            "encrypted nor authenticated: bind 127.0.0.1, or set plain_tcp = true under [service] "
-            "if the network is yours alone"
+            "encrypted nor authenticated: bind 127.0.0.1, or leave plain_tcp out and give keys "
+            "under [security] (qdec keys new --help)"
         )
     return endpoint
+
+
+def is_tcp(endpoint: str) -> bool:
+    """Whether an endpoint is one that CURVE is for; ``ipc://`` has its file's permissions."""
+    return endpoint.startswith("tcp://")
 
 
 def check_listen(listen: str, *, allow_remote: bool = False) -> tuple[str, int]:

@@ -19,13 +19,16 @@ from qdec.client.opening import open_stream
 from qdec.client.options import CodeText, Patience
 from qdec.client.outbox import Outbox
 from qdec.client.status import service_status
+from qdec.security.keys import ClientKeys, client_keys
 
 __all__ = [
+    "ClientKeys",
     "CodeText",
     "Commits",
     "Outbox",
     "Patience",
     "Stream",
+    "client_keys",
     "open_stream",
     "service_status",
 ]

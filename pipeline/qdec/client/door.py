@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import zmq
 
-from qdec.bus.endpoints import is_ipv6
+from qdec.bus.endpoints import is_ipv6, is_tcp
 from qdec.bus.wire import (
     Error,
     FromLane,
@@ -19,8 +19,10 @@ from qdec.bus.wire import (
     decode_from_lane,
     encode,
 )
+from qdec.client.handshake import Handshake
 from qdec.client.options import CodeText, Patience
-from qdec.errors import Refused, ServiceUnavailable, WireCode
+from qdec.errors import NotAdmitted, Refused, ServiceUnavailable, WireCode
+from qdec.security.keys import ClientKeys
 
 _MAX_REDIRECTS = 4
 # Answers to an attempt to resume that may turn out otherwise a moment later.
@@ -38,6 +40,7 @@ class Door:
         code: a guest's code.
         patience: timeouts.
         context: makes the sockets.
+        keys: for TCP; None for plain connections.
     """
 
     homes: tuple[str, ...]
@@ -45,6 +48,7 @@ class Door:
     code: CodeText | None
     patience: Patience
     context: zmq.Context[zmq.Socket[bytes]]
+    keys: ClientKeys | None = None
 
     def open(self, cursor: bytes) -> tuple[zmq.Socket[bytes], Opened]:
         """Open the stream, or resume it from a cursor; retries until patience runs out.
@@ -54,16 +58,18 @@ class Door:
 
         Raises:
             Refused: the service said no.
+            NotAdmitted: the keys do not fit.
             ServiceUnavailable: nobody agreed in time.
         """
         patience_s = self.patience.give_up_s if cursor else self.patience.open_s
         give_up = time.monotonic() + patience_s
         endpoint = self.homes[0]
         attempt = redirects = failures = 0
+        hung_up = ""
         problem = "no answer"
         while time.monotonic() < give_up:
             attempt += 1
-            sock, answer = self._ask(endpoint, cursor, attempt)
+            sock, answer, hung_up = self._ask(endpoint, cursor, attempt)
             match answer:
                 case Opened():
                     return sock, answer
@@ -86,6 +92,8 @@ class Door:
                 raise Refused(WireCode.INTERNAL, "lanes redirect to one another")
             if not isinstance(answer, Redirect):
                 time.sleep(min(0.2, 0.01 * attempt))
+        if hung_up:
+            raise NotAdmitted(hung_up)
         raise ServiceUnavailable(
             f"no lane at {endpoint} opened stream '{self.body.stream}' within "
             f"{patience_s:g} s ({problem}): is the service running? (A large code of your own may "
@@ -94,8 +102,12 @@ class Door:
 
     def _ask(
         self, endpoint: str, cursor: bytes, attempt: int
-    ) -> tuple[zmq.Socket[bytes], FromLane | None]:
-        """One attempt, on a fresh socket: an old one may replay old messages."""
+    ) -> tuple[zmq.Socket[bytes], FromLane | None, str]:
+        """One attempt, on a fresh socket: an old one may replay old messages.
+
+        Returns:
+            The socket, what was answered, and else what is amiss with the handshake, if anything.
+        """
         sock = self._socket(endpoint)
         body = self.body.model_copy(update={"cursor": cursor}) if cursor else self.body
         parts = [encode(Open(attempt, body, bool(cursor)))]
@@ -103,18 +115,25 @@ class Door:
             parts.append(self.code.text.encode())
             if self.code.round_map is not None:
                 parts.append(np.asarray(self.code.round_map, dtype="<u4").tobytes())
-        sock.send_multipart(parts)
         deadline = time.monotonic() + self.patience.answer_s * min(attempt, 8)
-        while (left := deadline - time.monotonic()) > 0:
-            if not sock.poll(max(1, int(left * 1000))):
-                break
-            message = decode_from_lane(sock.recv_multipart()[0])
-            if isinstance(message, Opened | Redirect) and message.request == attempt:
-                return sock, message
-            # Reference 0: the lane could not read the request at all.
-            if isinstance(message, Error) and message.reference in (0, attempt):
-                return sock, message
-        return sock, None
+        handshake = Handshake(sock, endpoint, self.keys)
+        try:
+            with handshake:
+                connect(sock, endpoint)
+                sock.send_multipart(parts)
+                while (left := deadline - time.monotonic()) > 0:
+                    if not handshake.wait(left):
+                        break
+                    message = decode_from_lane(sock.recv_multipart()[0])
+                    if isinstance(message, Opened | Redirect) and message.request == attempt:
+                        return sock, message, ""
+                    # Reference 0: the lane could not read the request at all.
+                    if isinstance(message, Error) and message.reference in (0, attempt):
+                        return sock, message, ""
+        except BaseException:
+            sock.close(linger=0)
+            raise
+        return sock, None, handshake.trouble
 
     def _socket(self, endpoint: str) -> zmq.Socket[bytes]:
         sock: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
@@ -125,12 +144,13 @@ class Door:
         sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
         sock.setsockopt(zmq.SNDHWM, 20_000)
         sock.setsockopt(zmq.RCVHWM, 0)
-        connect(sock, endpoint)
+        if self.keys is not None and is_tcp(endpoint):
+            self.keys.secure(sock)
         return sock
 
 
 def connect(sock: zmq.Socket[bytes], endpoint: str) -> None:
-    """Connect a socket.
+    """Connect a socket, which stays its owner's to close.
 
     Raises:
         ServiceUnavailable: no such endpoint can exist.
@@ -139,7 +159,6 @@ def connect(sock: zmq.Socket[bytes], endpoint: str) -> None:
         sock.setsockopt(zmq.IPV6, is_ipv6(endpoint))
         sock.connect(endpoint)
     except zmq.ZMQError as error:
-        sock.close(linger=0)
         raise ServiceUnavailable(
             f"'{endpoint}' is no endpoint ({error.strerror}): give tcp://ADDRESS:PORT or "
             "ipc:///absolute/path"

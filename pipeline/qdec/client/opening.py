@@ -14,6 +14,7 @@ from qdec.client.options import CodeText, Patience
 from qdec.client.split import SplitStream
 from qdec.client.stream import LaneStream
 from qdec.errors import Refused, WireCode
+from qdec.security.keys import ClientKeys, client_keys
 
 
 def open_stream(
@@ -28,6 +29,7 @@ def open_stream(
     deadline_us: int | None = None,
     patience: Patience | None = None,
     context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    keys: ClientKeys | None = None,
 ) -> Stream:
     """Open a stream; wait until its lane, or every lane that shares it, has agreed to it.
 
@@ -42,9 +44,12 @@ def open_stream(
         deadline_us: from a window's last byte in the lane to its commit.
         patience: timeouts.
         context: a ZeroMQ context to share.
+        keys: for TCP; those that ``QDEC_KEY`` and ``QDEC_SERVER_KEY`` name if None.
 
     Raises:
+        KeyFileError: keys that the environment names cannot be used.
         Refused: the service said no; `wire` says why.
+        NotAdmitted: the keys do not fit.
         ServiceUnavailable: nobody answered.
     """
     options: dict[str, Any] = {
@@ -63,7 +68,8 @@ def open_stream(
         where = ".".join(map(str, problem["loc"]))
         raise Refused(WireCode.BAD_OPTION, f"{where}: {problem['msg']}") from None
     patience, context = patience or Patience(), context or zmq.Context.instance()
-    first = LaneStream(Door((endpoint,), body, code, patience, context))
+    keys = keys or client_keys()
+    first = LaneStream(Door((endpoint,), body, code, patience, context, keys))
     first.connect()
     if not first.info.parts:
         return first
@@ -72,7 +78,8 @@ def open_stream(
         for part, lane in enumerate(first.info.parts[1:], start=1):
             its = body.model_copy(update={"part": part})
             # A part's own lane first; the caller's knows where a part has moved to.
-            opened.append(LaneStream(Door((lane, endpoint), its, code, patience, context)))
+            door = Door((lane, endpoint), its, code, patience, context, keys)
+            opened.append(LaneStream(door))
             opened[-1].connect()
         return SplitStream(opened, patience)
     except BaseException:

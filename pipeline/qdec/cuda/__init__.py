@@ -9,9 +9,11 @@ warps. They compile for sm_80 to sm_120, and have not run on a GPU yet.
 Who owns what. The *arena* (packed windows, anywhere in it) and the *results* (a record per window,
 see `qdec.cuda.record`) belong to the caller: memory of the host, pinned and mapped, or of the
 device; kernels read the one and write the other where offsets say, and keep neither. So do the
-network's input and output, which the engine allocates. `Tables` on the device belong to whoever
+network's input and output, which the engine allocates. Tables on the device belong to whoever
 uploaded them, one set per kind of window; `scratch` (partial sums, counters) to one stream, since
 two launches that run at once must not share it. Nothing here allocates, frees or synchronises after
 that. Offsets of a batch must stay as they are until its launch has run; a negative one says that a
 place of the batch is empty, so that a captured graph serves fewer windows than it was made for.
+Kernels check nothing: tables are checked when they are made, launches when they are planned, and
+whoever fills in offsets has them checked (`qdec.cuda.offsets`).
 """

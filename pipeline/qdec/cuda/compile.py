@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 KERNELS = Path(__file__).parent / "kernels"
+# Each also serves later devices of its generation (80: 86 and 89; 100: 103; 120: 121).
 ARCHITECTURES = (80, 90, 100, 120)  # A100, H100 and H200, B200, RTX PRO 6000 and RTX 50
 _STRICT = (
     *("-std=c++17", "-O3", "-Werror", "all-warnings"),

@@ -1,7 +1,7 @@
 """Launches kernels through CuPy, on a stream of the caller's. Has not run on a GPU yet.
 
-`qdec.cuda` says who owns what. CuPy (``pip install cupy-cuda13x``) is imported here and nowhere
-else, and not before it is needed.
+`qdec.cuda` says who owns what. CuPy (``pip install 'qdec[gpu]'``) is imported when it is needed,
+not before.
 """
 
 from __future__ import annotations
@@ -12,6 +12,14 @@ from typing import Any
 
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
 from qdec.errors import EngineError
+from qdec.neural.device_faults import device_error
+
+# By file.
+KERNELS = {
+    "unpack": ("unpack_8", "unpack_16", "unpack_32"),
+    "residual": ("residual_f16", "residual_f32"),
+    "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
+}
 
 
 def kernels_folder() -> Path:
@@ -39,7 +47,7 @@ class Kernels:
         try:
             import cupy
         except ImportError as error:
-            raise EngineError(f"CuPy is not there ({error}): pip install cupy-cuda13x") from None
+            raise EngineError(f"CuPy is not there ({error}): pip install 'qdec[gpu]'") from None
         self._cupy = cupy
         self.functions: dict[str, Any] = {}
         try:
@@ -69,7 +77,7 @@ class Kernels:
             stream: a ``cupy.cuda.Stream``.
 
         Raises:
-            EngineError: CUDA refuses, or an earlier launch failed.
+            DeviceError: CUDA refuses, or an earlier launch failed.
         """
         try:
             with stream:
@@ -77,11 +85,4 @@ class Kernels:
                     launch.grid, (THREADS,), tuple(arguments), shared_mem=launch.shared
                 )
         except self._cupy.cuda.driver.CUDADriverError as error:
-            raise EngineError(f"{launch.kernel}: {error}") from None
-
-
-KERNELS = {
-    "unpack": ("unpack_8", "unpack_16", "unpack_32"),
-    "residual": ("residual_f16", "residual_f32"),
-    "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
-}
+            raise device_error(error) from None

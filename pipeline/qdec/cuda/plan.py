@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.cuda.record import ALIGNMENT, BitRecord, OddsRecord
+from qdec.cuda.record import BitRecord, OddsRecord
 from qdec.cuda.tables import SOURCES, EdgeTable, Int32s, ResidualTable, UnpackTable
-from qdec.errors import DataError, GeometryError
+from qdec.errors import GeometryError
 
 THREADS = 256
 MOST_WINDOWS_EACH = 8
@@ -27,38 +27,7 @@ _WARP = 32
 _QUAD = 4
 _TILE_BYTES = THREADS // 8
 Real = Literal["f16", "f32"]
-Format = Literal["fp32", "fp16", "bf16", "int8"]
-ITEMSIZES: dict[Format, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 Arguments = list[Any]
-
-
-def encoded(constants: Sequence[float], form: Format, *, scale: float = 1.0) -> NDArray[np.uint32]:
-    """Numbers as the elements of a network's input: ``(n,)`` uint32, low bits first.
-
-    Args:
-        constants: the numbers.
-        form: the network's format.
-        scale: of int8: what its 1 stands for.
-
-    Raises:
-        GeometryError: the format does not have a number exactly.
-    """
-    exact = np.array(constants, dtype=np.float64) / (scale if form == "int8" else 1.0)
-    bits: NDArray[np.unsignedinteger]
-    if form == "int8":
-        whole = np.clip(np.rint(exact), -127, 127).astype(np.int8)
-        bits, kept = whole.view(np.uint8), whole.astype(np.float64)
-    elif form == "fp16":
-        half = exact.astype(np.float16)
-        bits, kept = half.view(np.uint16), half.astype(np.float64)
-    else:
-        single = exact.astype(np.float32).view(np.uint32)
-        dropped = np.uint32(0 if form == "fp32" else 16)  # bfloat16 is the upper half
-        bits = single >> dropped
-        kept = (bits << dropped).view(np.float32).astype(np.float64)
-    if not np.allclose(exact, kept, rtol=1e-6, atol=0):
-        raise GeometryError(f"a network's {form} input has no {constants} (scale {scale})")
-    return bits.astype(np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +66,7 @@ class Device:
     multiprocessors: int = 132
 
     def shape(self, kernel: str, tiles: int, windows: int, *, shared_each: int = 0) -> Launch:
-        """As many windows per block, up to 8, as leave two blocks to every multiprocessor.
+        """As many windows per block, up to 8, as leave four blocks to every multiprocessor.
 
         Raises:
             GeometryError: there are no windows, too many, or a window's tile does not fit into
@@ -112,8 +81,9 @@ class Device:
             )
         each = MOST_WINDOWS_EACH
         while each > 1 and (
-            each * shared_each > MAX_SHARED
-            or tiles * -(-windows // each) < min(2 * self.multiprocessors, tiles * windows)
+            each // 2 >= windows
+            or each * shared_each > MAX_SHARED
+            or tiles * -(-windows // each) < min(4 * self.multiprocessors, tiles * windows)
         ):
             each //= 2
         return Launch(kernel, (tiles, -(-windows // each)), windows, each, each * shared_each)
@@ -172,8 +142,8 @@ class UnpackPlan:
             tables: `tables`, where the kernel can read them.
             values: the table's constants, `encoded` for the network, likewise.
             arena: uint8, begins and ends on a multiple of 4 bytes.
-            offsets: ``(B,)`` int64 of windows in the arena, see `check_offsets`.
-            out: ``(B, C, T, H, W)``.
+            offsets: ``(B,)`` int64 of windows in the arena, see `qdec.cuda.offsets`.
+            out: ``(B, C, T, H, W)``, on a multiple of 16 bytes.
         """
         entries, order, needs = tables
         counts = np.int32(launch.windows), np.int32(launch.windows_each)
@@ -224,7 +194,7 @@ class ResidualPlan:
             launch: from `launch`.
             tables: `tables`, where the kernel can read them.
             arena, offsets: as `UnpackPlan.arguments`.
-            logits: ``(B, elements)``.
+            logits: ``(B, elements)``, on a multiple of 16 bytes.
             results: uint8; records begin at multiples of `ALIGNMENT`.
             result_offsets: ``(B,)`` int64 of records in it.
             scratch: two uint32 arrays of `Launch.scratch` words.
@@ -271,7 +241,8 @@ class EdgePlan:
         Args:
             launch: from `launch`.
             tables: `tables`, where the kernel can read them.
-            change: ``(B, elements)``: what the network adds to the priors.
+            change: ``(B, elements)``, on a multiple of 16 bytes: what the network adds to the
+                priors.
             likely: log-odds above which an edge is counted.
             results, result_offsets, scratch: as `ResidualPlan.arguments`.
         """
@@ -279,44 +250,6 @@ class EdgePlan:
         numbers = np.int32(self.record.edges), np.float32(likely)
         before = [change, *counts, np.int32(self.elements), *tables, *numbers]
         return [*before, results, result_offsets, *scratch]
-
-
-def check_offsets(
-    what: str, offsets: NDArray[np.int64], size: int, room: int, *, align: int = 1
-) -> None:
-    """See that every place of a batch lies inside the memory that it is said to lie in.
-
-    Args:
-        what: it is, for the message.
-        offsets: ``(B,)``; negative for empty places.
-        size: bytes of each.
-        room: bytes of the memory, a multiple of 4.
-        align: bytes of which offsets must be multiples: `ALIGNMENT` for records.
-
-    Raises:
-        DataError: one does not, or is not aligned.
-    """
-    if offsets.dtype != np.int64 or offsets.ndim != 1:
-        raise DataError(f"offsets of {what} must be (B,) int64")
-    if room % 4:
-        raise DataError(f"the memory of {what} ends inside a word: {room} bytes")
-    used = offsets[offsets >= 0]
-    if used.size and int(used.max()) > room - size:
-        raise DataError(f"{what} of {size} bytes at {used.max()}, in a memory of {room}")
-    if (used % align).any():
-        raise DataError(f"{what} must begin at multiples of {align} bytes")
-
-
-def check_record_offsets(offsets: NDArray[np.int64], size: int, room: int) -> None:
-    """`check_offsets` of records; no two may overlap, since blocks write them at once.
-
-    Raises:
-        DataError: they do, or as `check_offsets`.
-    """
-    check_offsets("records", offsets, size, room, align=ALIGNMENT)
-    used = np.sort(offsets[offsets >= 0])
-    if (np.diff(used) < size).any():
-        raise DataError(f"two records of {size} bytes overlap")
 
 
 def _needs(entries: Int32s) -> Int32s:

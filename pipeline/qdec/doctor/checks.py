@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdec.doctor import cpu, gpu, memory, network, realtime, service, software
+from qdec.doctor import cpu, gpu, memory, network, realtime, security, service, software
 from qdec.doctor.check import Group
 
 GROUPS = (
@@ -12,5 +12,5 @@ GROUPS = (
     Group("realtime", realtime.CHECKS),
     Group("network", network.CHECKS),
     Group("gpu", gpu.CHECKS),
-    Group("service", service.CHECKS),
+    Group("service", service.CHECKS + security.CHECKS),
 )

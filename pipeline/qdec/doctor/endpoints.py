@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from qdec.errors import KeyFileError
+from qdec.security.keys import ClientKeys, new_pair, read_public
+
 TAKEN = os.strerror(errno.EADDRINUSE)
 _ANSWER_S = 0.3
 
@@ -78,18 +81,41 @@ def _folder_trouble(folder: Path) -> str:
     return ""
 
 
-def answered(endpoints: Iterable[str], seconds: float) -> list[str]:
-    """Those at which a qdec answers within a time for all of them together."""
-    from qdec.client import service_status
-    from qdec.errors import ServiceUnavailable
+def answered(endpoints: Iterable[str], seconds: float, server_key: Path | None = None) -> list[str]:
+    """Those at which a qdec answers within a time for all of them together.
 
+    Args:
+        endpoints: where to ask.
+        seconds: for all of them.
+        server_key: the service's key, where TCP speaks CURVE. Who is told that it is not let in
+            has heard from somebody who has that key, and that is all that is asked here.
+    """
+    from qdec.client import service_status
+    from qdec.errors import NotAdmitted, Refused, ServiceUnavailable
+
+    keys = None if server_key is None else _anybody(server_key)
     until = time.monotonic() + seconds
     found = []
     for endpoint in endpoints:
         left = min(_ANSWER_S, until - time.monotonic())
+        if left <= 0:
+            break
         try:
-            if left > 0 and service_status(endpoint.replace("//*:", "//127.0.0.1:"), left):
-                found.append(endpoint)
+            service_status(endpoint.replace("//*:", "//127.0.0.1:"), left, keys=keys)
+        except NotAdmitted as error:
+            if not error.by_service:
+                continue
+        except Refused:
+            pass
         except ServiceUnavailable:
             continue
+        found.append(endpoint)
     return found
+
+
+def _anybody(server_key: Path) -> ClientKeys | None:
+    """Keys of nobody in particular; None where the service's own cannot be read."""
+    try:
+        return ClientKeys(new_pair("doctor"), read_public(server_key)[1])
+    except KeyFileError:
+        return None

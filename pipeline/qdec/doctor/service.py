@@ -151,7 +151,8 @@ def _endpoints(machine: Machine) -> Finding:
     wanted = [endpoint for lane in config.lane for endpoint in lane.endpoints]
     troubles = {endpoint: endpoints.trouble(endpoint) for endpoint in wanted}
     taken = [endpoint for endpoint, why in troubles.items() if why == endpoints.TAKEN]
-    return judge_endpoints(troubles, endpoints.answered(taken, _ASKING_S))
+    key = config.security.server_key if config.speaks_curve else None
+    return judge_endpoints(troubles, endpoints.answered(taken, _ASKING_S, key))
 
 
 def _lane_cores(machine: Machine) -> Finding:

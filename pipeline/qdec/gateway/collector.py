@@ -56,6 +56,9 @@ _LANE_COUNTERS = (
     ("discarded", "qdec_discarded_answers", "Answers of the accelerator that came too late."),
     ("opened", "qdec_streams_opened", "Streams opened or resumed."),
     ("closed", "qdec_streams_closed", "Streams closed or given up."),
+    ("auth_failures", "qdec_auth_failures", "Handshakes that failed for want of a right key."),
+    ("denied", "qdec_denied_requests", "Requests that the client's key has no right to."),
+    ("throttled", "qdec_throttled_messages", "Messages dropped: their key had sent too many."),
 )
 _ACCELERATOR_COUNTERS = (
     ("windows", "qdec_accelerator_windows", "Windows that the accelerator decoded."),

@@ -39,6 +39,8 @@ from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
 from qdec.lane.schedule import Turn, Waiting, effective_due, plan
 from qdec.lane.session import Arrival, Session, Terms
 from qdec.lane.stats import Slot, StreamStats, tally_name
+from qdec.security.access import LOCAL, STATUS, Access, OpenStream, Watch
+from qdec.security.rarely import Rarely
 from qdec.windows.cut import answer_bytes
 
 Outgoing = tuple[bytes, list[bytes]]
@@ -49,6 +51,8 @@ _MAX_READY = 256
 # Longest section where no deadline is nearer, and how long `work` goes on before input is looked at
 # again. What is answered meanwhile leaves in one message.
 _SECTION_NS = 1_000_000
+# Who sends more than it may is told so at most this often; what it sends meanwhile is dropped.
+_TELL_NS = 100_000_000
 # No deadline, however short, keeps the lane from decoding some windows together.
 _SHORTEST_SECTION_NS = 200_000
 _SLICE_NS = 500_000
@@ -64,6 +68,7 @@ class LaneCore:
         arrived: the last time at which the receive queue was empty, so that what is received now
             came after it; None where the caller does not know.
         idle: the last time at which there was nothing to receive and nothing to decode.
+        access: who may do what.
     """
 
     def __init__(
@@ -104,7 +109,10 @@ class LaneCore:
         self._section_ns = _SECTION_NS
         self._next_handle = 1
         self._last_epoch = 0
-        self._probed: dict[bytes, list[tuple[bytes, Open, list[bytes]]]] = {}
+        self._probed: dict[bytes, list[tuple[bytes, Open, list[bytes], str]]] = {}
+        self.access = Access(config.keys)
+        self._rarely = Rarely(log)
+        self._tell_at: dict[str, int] = {}
 
     @property
     def sessions(self) -> int:
@@ -130,22 +138,32 @@ class LaneCore:
         """Use a new configuration for streams that open from now on.
 
         A stream that belongs to another lane now is closed here: resuming leads its client there.
+        So is one whose client has no right to it any more.
         """
         self._doorkeeper.config = config
+        self.access.adopt(config.keys)
         if self._offload is not None:
             self._offload.margin.least = config.accelerator.margin_us * 1000
         owns = self._doorkeeper.owns
-        for session in [s for s in self._sessions.values() if not owns(s.terms)]:
-            self._drop(session)
-            self._send(session.peer, Closed(session.handle, session.epoch))
+        for session in list(self._sessions.values()):
+            revoked = self.access.authorise(session.user, OpenStream(session.terms.stream))
+            if revoked:
+                log.warning("stream %s is closed: %s", session.terms.stream, revoked)
+            if revoked or not owns(session.terms):
+                self._drop(session)
+                self._send(session.peer, Closed(session.handle, session.epoch))
 
     # -- in ------------------------------------------------------------------------------------
 
-    def receive(self, peer: bytes, parts: list[bytes]) -> None:
+    def receive(self, peer: bytes, parts: list[bytes], user: str = LOCAL) -> None:
         """Take one message of a client; `parts` are header and body parts."""
         self.stats.messages += 1
+        size = 0
         for part in parts:
-            self.stats.bytes_in += len(part)
+            size += len(part)
+        self.stats.bytes_in += size
+        if user != LOCAL and not self._within_limits(peer, size, user):
+            return
         reference = 0
         handle = epoch = 0
         try:
@@ -155,28 +173,29 @@ class LaneCore:
                     reference, handle, epoch = message.seq, message.handle, message.epoch
                     if len(parts) != 2:
                         raise WireError(WireCode.BAD_FRAME, "ROUNDS has a header and one body")
-                    session = self._session(peer, handle)
+                    session = self._session(peer, user, handle)
                     session.on_rounds(message, parts[1], self._clock(), self.stats, self.arrived)
                     if session.decoder.ready(1):
                         self._ready[handle] = session
                 case Open():
                     reference = message.request
                     _bound_parts(parts, wire.MAX_PARTS)
-                    self._on_open(peer, message, parts[1:])
+                    self._on_open(peer, user, message, parts[1:])
                 case wire.Ping():
                     handle, epoch = message.handle, message.epoch
                     _bound_parts(parts, 1)
-                    session = self._session(peer, handle, epoch)
+                    session = self._session(peer, user, handle, epoch)
                     self._send(peer, session.credit)
                 case wire.Close():
                     handle, epoch = message.handle, message.epoch
                     _bound_parts(parts, 1)
-                    session = self._session(peer, handle, epoch)
+                    session = self._session(peer, user, handle, epoch)
                     self._drop(session)
                     self._send(peer, Closed(handle, epoch))
                 case wire.Status():
                     reference = message.request
                     _bound_parts(parts, 1)
+                    self._authorise(user, Watch(STATUS))
                     self._send(peer, StatusReply(message.request, self.status()))
         except QdecError as error:
             self._refuse(peer, handle, epoch, reference, error)
@@ -196,15 +215,48 @@ class LaneCore:
             detail = error.detail
         self._send(peer, Error(handle, epoch, reference, code, words, detail))
 
-    def _session(self, peer: bytes, handle: int, epoch: int | None = None) -> Session:
+    def _within_limits(self, peer: bytes, size: int, user: str) -> bool:
+        """Whether a message is to be looked at; what is not is dropped, and its sender told."""
+        now = self._clock()
+        broken = self.access.throttle(user, size, now)
+        if not broken:
+            return True
+        self.stats.throttled += 1
+        if now >= self._tell_at.get(user, 0):
+            self._tell_at[user] = now + _TELL_NS
+            words = f"{self.access.name(user)} has sent more than it may: {broken}"
+            self._rarely.warning(f"throttled {user}", words)
+            told = [(s.handle, s.epoch) for s in self._sessions.values() if s.peer == peer]
+            for handle, epoch in told or [(0, 0)]:
+                self._refuse(peer, handle, epoch, 0, WireError(WireCode.LIMIT, words))
+        return False
+
+    def _authorise(self, user: str, request: OpenStream | Watch) -> None:
+        refusal = self.access.authorise(user, request)
+        if refusal:
+            self.stats.denied += 1
+            self._rarely.warning("denied", refusal)
+            raise WireError(WireCode.NOT_ALLOWED, refusal)
+
+    def refused_handshake(self) -> None:
+        """Count one."""
+        self.stats.auth_failures += 1
+
+    def _session(self, peer: bytes, user: str, handle: int, epoch: int | None = None) -> Session:
         session = self._sessions.get(handle)
-        if session is None or session.peer != peer:
+        if session is None or session.peer != peer or session.user != user:
             raise WireError(WireCode.NOT_OPEN, "no such stream is open here: open or resume it")
         if epoch is not None and epoch != session.epoch:
             raise WireError(WireCode.STALE_EPOCH, "this epoch of the stream is over: resume")
         return session
 
-    def _on_open(self, peer: bytes, message: Open, parts: list[bytes]) -> None:
+    def _on_open(self, peer: bytes, user: str, message: Open, parts: list[bytes]) -> None:
+        name, guest = message.body.stream, bool(message.body.code)
+        others = 0
+        if user != LOCAL:
+            mine = (s for s in self._sessions.values() if s.user == user)
+            others = sum(s.terms.stream != name for s in mine)
+        self._authorise(user, OpenStream(name, guest, others))
         if self.draining:
             raise WireError(WireCode.DRAINING, "the service is shutting down: try again later")
         holder = self._by_name.get(message.body.stream)
@@ -216,7 +268,7 @@ class LaneCore:
             if holder.peer == peer:
                 raise WireError(WireCode.STREAM_BUSY, "you have this stream open already")
             # Its client may be dead: ROUTER knows, once something is sent there.
-            self._probed.setdefault(holder.peer, []).append((peer, message, parts))
+            self._probed.setdefault(holder.peer, []).append((peer, message, parts, user))
             self._send(holder.peer, holder.credit)
             return
         if holder is None and not self._doorkeeper.has_room(message.body.stream, self._by_name):
@@ -228,16 +280,15 @@ class LaneCore:
             return
         if holder is not None:  # the cursor proves that it is the same client's
             self._drop(holder)
-        self._begin(peer, message, opening)
+        self._begin(peer, user, message, opening)
 
-    def _begin(self, peer: bytes, message: Open, opening: Opening) -> None:
+    def _begin(self, peer: bytes, user: str, message: Open, opening: Opening) -> None:
         terms, decoder = opening.terms, opening.decoder
         self._last_epoch = max(self._last_epoch + 1, time.time_ns())
         handle = self._next_handle
         self._next_handle += 1
-        session = Session(
-            handle, self._last_epoch, peer, terms, decoder, self._key, self._tally(terms)
-        )
+        tally = self._tally(terms)
+        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key, tally, user)
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
         if terms.kinds is not None and self._offload is None:
@@ -447,7 +498,7 @@ class LaneCore:
         """What became of a message to a peer; settles opens that waited for it."""
         if not ok:
             self.peer_gone(peer)
-        for asker, message, parts in self._probed.pop(peer, ()):
+        for asker, message, parts, user in self._probed.pop(peer, ()):
             if ok:
                 self.stats.errors += 1
                 reply = Error(
@@ -460,7 +511,7 @@ class LaneCore:
                 )
                 self._send(asker, reply)
             else:
-                self.receive(asker, [encode(message), *parts])
+                self.receive(asker, [encode(message), *parts], user)
 
     def drain(self) -> None:
         """Stop taking streams and ask every client to pause."""

@@ -47,7 +47,7 @@ class LaneProcess:
         if message is None:
             return 0
         config = Config.model_validate(message["config"])
-        key = bytes.fromhex(message["key"])
+        key, curve = bytes.fromhex(message["key"]), message.get("curve")
         for index, stream in enumerate(config.stream):
             try:
                 self._library.warm(stream, config.service.max_stream_bytes)
@@ -69,7 +69,14 @@ class LaneProcess:
         slot = self._slot(message["slot"])
         link = self._link(message["slot"])
         self._core = LaneCore(config, lane, key, self._library, slot=slot, link=link)
-        self._router = Router(self._context, config.lane[lane].endpoints)
+        core = self._core
+        self._router = Router(
+            self._context,
+            config.lane[lane].endpoints,
+            curve if config.speaks_curve else None,
+            lambda: core.access,
+            core.refused_handshake,
+        )
         self._child.control.send("serving")
         try:
             self._loop()
@@ -112,9 +119,10 @@ class LaneProcess:
         realtime.insist(found)
 
     def _loop(self) -> None:
-        others = [self._child.control.fileno(), self._router.monitor_fd]
+        others = [self._child.control.fileno(), *self._router.news_fds]
         others += [] if self._bell is None else [self._bell]
         next_look = 0.0
+        hurry = False
         while True:
             received, emptied = self._receive()
             busy = bool(self._core.work()) or received > 0 or self._core.awaiting
@@ -125,7 +133,7 @@ class LaneProcess:
             called: list[int] = []
             if emptied and not self._core.waiting:
                 until = min(self._next_beat, self._core.wake_at)
-                patience_s = max(0.0, until - time.monotonic())
+                patience_s = 0.0 if hurry else max(0.0, until - time.monotonic())
                 waited, called = self._router.wait(others, patience_s)
                 if self._bell in called:
                     silence(self._bell)
@@ -133,9 +141,10 @@ class LaneProcess:
                 if waited:  # else a message came during the work, and has waited since
                     self._queue_is_empty()
                     self._core.idle = self._core.arrived
-            if not called and time.monotonic() < next_look:
+            if not called and not hurry and time.monotonic() < next_look:
                 continue
             next_look = time.monotonic() + _LOOK_S
+            hurry = self._router.admit()
             if self._router.someone_left():
                 self._core.probe()
                 self._send()

@@ -1,34 +1,73 @@
-"""A lane's socket: bounded messages in, messages out that never wait, and who has left."""
+"""A lane's socket: bounded messages in, messages out that never wait, and who has left.
+
+With a key, TCP endpoints speak CURVE, and who connects is judged by `Access`; every message then
+carries its user. Without one there is no handshake to judge, and everybody is `LOCAL`.
+"""
 
 from __future__ import annotations
 
+import logging
 import select
 import time
+from collections.abc import Callable
 
 import zmq
 import zmq.utils.monitor
 
-from qdec.bus.endpoints import is_ipv6
+from qdec.bus.endpoints import is_ipv6, is_tcp
 from qdec.bus.wire import MAX_PARTS
 from qdec.errors import ConfigError
+from qdec.security.access import LOCAL, Access
+from qdec.security.rarely import Rarely
+from qdec.security.zap import IPC, TCP, ZapDoor
 
+log = logging.getLogger("qdec.lane")
 # A peer that does not read holds at most so many commits here; then its streams are freed.
 _SEND_HWM = 4096
 _RECEIVE_HWM = 256
 _MAX_MESSAGE_BYTES = 17 << 20
 _BIND_PATIENCE_S = 5.0
 _LINGER_MS = 2000
+# A peer that connects and does not finish its handshake is let go after so long.
+_HANDSHAKE_MS = 10_000
+# Peers whose users are remembered.
+_MAX_KNOWN = 4096
+# Events of the monitor looked at together.
+_NEWS = 256
+# Failed before anybody was asked who it is: no CURVE, or with another service's key. Whom the ZAP
+# door refuses is counted there.
+_FAILED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 class Router:
     """The ROUTER socket that clients' DEALERs talk to."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoints: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoints: tuple[str, ...],
+        secret: str | None = None,
+        access: Callable[[], Access] = Access,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
         """Bind.
+
+        Args:
+            context: of the lane.
+            endpoints: what to bind.
+            secret: the service's secret key, Z85; None for plain TCP.
+            access: the policy at the time.
+            on_refusal: called for every handshake that failed for want of a right key.
 
         Raises:
             ConfigError: an endpoint cannot be bound.
         """
+        self._on_refusal = on_refusal
+        self._rarely = Rarely(log)
+        self._secured = secret is not None
+        # Asking libzmq for a message's user takes longer than receiving it.
+        self._users: dict[bytes, str] = {}
+        self._door = ZapDoor(context, access, on_refusal) if self._secured else None
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
@@ -38,11 +77,25 @@ class Router:
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
         self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self._socket.setsockopt(zmq.BACKLOG, 1024)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILED)
         self._fd = self._socket.fileno()
         give_up = time.monotonic() + _BIND_PATIENCE_S
-        for endpoint in endpoints:
+        # An endpoint keeps the settings that the socket had when it was bound.
+        local = [one for one in endpoints if not is_tcp(one)]
+        if self._secured:
+            # Nobody gets past a door that is not there.
+            self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            self._socket.setsockopt(zmq.ZAP_DOMAIN, IPC)
+        for endpoint in local:
             self._bind(endpoint, give_up)
+        if secret is not None:
+            self._socket.setsockopt(zmq.ZAP_DOMAIN, TCP)
+            self._socket.curve_secretkey = secret.encode()
+            self._socket.curve_server = True
+        for endpoint in endpoints:
+            if endpoint not in local:
+                self._bind(endpoint, give_up)
 
     def _bind(self, endpoint: str, give_up: float) -> None:
         self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
@@ -59,19 +112,39 @@ class Router:
                     ) from None
                 time.sleep(0.005)
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """The next message, (peer, its parts), or None. Parts beyond what is legal are dropped."""
+    def receive(self) -> tuple[bytes, list[bytes], str] | None:
+        """The next message, (peer, its parts, its user), or None.
+
+        Parts beyond what is legal are dropped.
+        """
         sock = self._socket
         try:
             peer = sock.recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
         parts: list[bytes] = []
+        user = self._users.get(peer) if self._secured else LOCAL
+        if user is None:
+            user = self._introduced(peer, parts)
         while sock.getsockopt(zmq.RCVMORE):
             part = sock.recv()
             if len(parts) <= MAX_PARTS:
                 parts.append(part)
-        return peer, parts or [b""]
+        return peer, parts or [b""], user
+
+    def _introduced(self, peer: bytes, parts: list[bytes]) -> str:
+        """The user of a peer not known yet; takes the message's first part, which carries it."""
+        if not self._socket.getsockopt(zmq.RCVMORE):
+            return ""
+        frame = self._socket.recv(copy=False)
+        parts.append(frame.bytes)
+        user = _property(frame, "User-Id")
+        # An id of the client's own choice may be another's the next time; libzmq's own are not.
+        if not _property(frame, "Identity"):
+            if len(self._users) >= _MAX_KNOWN:
+                self._users.clear()
+            self._users[peer] = user
+        return user
 
     def send(self, peer: bytes, parts: list[bytes]) -> bool:
         """Send now or never. False if the peer is gone, or has stopped reading."""
@@ -101,18 +174,47 @@ class Router:
     def someone_left(self) -> bool:
         """Whether a peer has disconnected since this was last asked."""
         left = False
-        while self._monitor.poll(0):
-            zmq.utils.monitor.recv_monitor_message(self._monitor, zmq.NOBLOCK)
-            left = True
+        for _ in range(_NEWS):
+            if not self._monitor.poll(0):
+                break
+            news = zmq.utils.monitor.recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            if news["event"] == _FAILED:
+                if self._secured:
+                    self._on_refusal()
+                    self._rarely.warning("handshake", _HANDSHAKE_FAILED)
+            else:
+                left = True
+        if left:
+            self._users.clear()  # ids of who has left are nobody's now
         return left
 
+    def admit(self) -> bool:
+        """Answer those who want to connect, up to a bound. True if there may be more."""
+        return self._door is not None and self._door.look()
+
     @property
-    def monitor_fd(self) -> int:
-        """Readable when `someone_left` has news."""
-        return self._monitor.fileno()
+    def news_fds(self) -> list[int]:
+        """Readable when `someone_left` or `admit` have something to do."""
+        return [self._monitor.fileno(), *([] if self._door is None else [self._door.fileno()])]
 
     def close(self) -> None:
         """Let go; what was sent is still delivered, for a while."""
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=_LINGER_MS)
+        if self._door is not None:
+            self._door.close()
+
+
+_HANDSHAKE_FAILED = (
+    "a peer's handshake failed: it does not speak CURVE, or has another service's key "
+    "(qdec keys show prints ours)"
+)
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
+    """What libzmq knows of the connection that a frame came by; empty if nothing."""
+    try:
+        return str(frame.get(name) or "")
+    except zmq.ZMQError:
+        return ""

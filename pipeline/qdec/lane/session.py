@@ -91,6 +91,7 @@ class Session:
     """An open stream of one client.
 
     Attributes:
+        user: whose it is, see `qdec.security.access`.
         paused: why its client was asked to pause, if it was.
         served: ns at which its last decoding ended.
         cursor: sealed state behind the last commit taken.
@@ -106,8 +107,10 @@ class Session:
         decoder: StreamDecoder | ShotDecoder,
         key: bytes,
         tally: StreamStats,
+        user: str,
     ) -> None:
         """Begin at the decoder's state; `key` authenticates its cursors."""
+        self.user = user
         self.handle = handle
         self.epoch = epoch
         self.peer = peer

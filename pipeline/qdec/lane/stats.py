@@ -174,6 +174,9 @@ class LaneStats(Words):
         unroutable: messages to peers that had gone.
         discarded: answers of the accelerator that came too late to be used.
         opened, closed: streams.
+        auth_failures: handshakes that failed for want of a right key.
+        denied: requests that a key has no right to.
+        throttled: messages dropped because their key had sent more than it may.
         open_streams, backlog_rounds, credits_rounds: as they were a moment ago.
         named: streams that the slot has counters for.
         queue: received -> decoding starts.
@@ -200,6 +203,9 @@ class LaneStats(Words):
         "discarded",
         "opened",
         "closed",
+        "auth_failures",
+        "denied",
+        "throttled",
     )
     GAUGES = ("open_streams", "backlog_rounds", "credits_rounds")
     STAGES = ("queue", "decode", "answer", "window", "overhead", "accelerator")
@@ -219,6 +225,9 @@ class LaneStats(Words):
     discarded: int
     opened: int
     closed: int
+    auth_failures: int
+    denied: int
+    throttled: int
     open_streams: int
     backlog_rounds: int
     credits_rounds: int

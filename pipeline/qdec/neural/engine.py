@@ -38,6 +38,7 @@ _threads = 1
 _engine: Engine = "openvino"
 _batches: tuple[int, ...] = (1,)
 _asked: PrecisionChoice = "auto"
+_fallback = False
 _may_build = True
 _collection: Collection | None = None
 
@@ -59,8 +60,8 @@ def use_engine(
 
     Args:
         wanted: one of them; or auto: TensorRT, else PyTorch on a GPU, else OpenVINO.
-        fallback: take the processor's where the one that is wanted cannot be had, and say so in
-            the log.
+        fallback: take the processor's where the one that is wanted cannot be had, or cannot run a
+            network, and say so in the log.
         batch: most inputs at once, which engines that are built for sizes are built for.
         precision: that networks run in where the engine and they have it; auto: see `precisions`.
 
@@ -70,8 +71,8 @@ def use_engine(
     Raises:
         EngineError: it cannot be had; the message says why and what to do.
     """
-    global _engine, _batches, _asked
-    _batches, _asked = buckets(batch), precision
+    global _engine, _batches, _asked, _fallback
+    _batches, _asked, _fallback = buckets(batch), precision, fallback
     if wanted == "auto":
         _engine = next((one for one in _PREFERRED if not why_not(one)), "openvino")
     elif why := why_not(wanted):
@@ -191,7 +192,17 @@ def compile_network(
         raise ModelError("the ONNX model cannot run in 8 bits: it quantises none of its tensors")
     if _collection is not None:
         return _collection.network(model, precision)
-    return _MAKERS[chosen](model, precision, threads)
+    make = _MAKERS[chosen]
+    if engine is not None or chosen == "openvino" or not _fallback:
+        return make(model, precision, threads)
+    from qdec.neural.fallback import WithFallback
+
+    return WithFallback(
+        lambda: make(model, precision, threads),
+        lambda: _openvino(
+            model, precision if precision in precisions("openvino") else "fp32", threads
+        ),
+    )
 
 
 def precisions(engine: Engine | None = None) -> tuple[Precision, ...]:

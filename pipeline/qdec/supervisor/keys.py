@@ -1,4 +1,4 @@
-"""The key that authenticates resume cursors; it outlives the service."""
+"""The service's secrets: the key that authenticates resume cursors, and its CURVE key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import secrets
 from pathlib import Path
 
-from qdec.errors import ConfigError
+from qdec.config import Config
+from qdec.errors import ConfigError, KeyFileError
+from qdec.security.keys import read_secret
 
 _BYTES = 32
 
@@ -52,3 +54,17 @@ def cursor_key(state_dir: Path) -> bytes:
             "one made (streams in progress will then have to start over)"
         )
     return key
+
+
+def curve_secret(config: Config) -> str | None:
+    """The secret key that TCP endpoints have, Z85; None where none speaks CURVE.
+
+    Raises:
+        ConfigError: its file cannot be used, or others can read it.
+    """
+    if not config.speaks_curve or config.security.server_key is None:
+        return None
+    try:
+        return read_secret(config.security.server_key).secret
+    except KeyFileError as error:
+        raise ConfigError(f"server_key under [security]: {error}") from None

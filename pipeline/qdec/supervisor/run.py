@@ -23,7 +23,7 @@ from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.supervisor.auto import settle
-from qdec.supervisor.keys import cursor_key
+from qdec.supervisor.keys import cursor_key, curve_secret
 from qdec.supervisor.notify import notify, watchdog_interval_s
 from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Role, Spawn
 from qdec.supervisor.slots import Slots
@@ -47,11 +47,14 @@ class Supervisor:
         """Check what can be checked without children.
 
         Raises:
-            ConfigError: the state directory cannot be used.
+            ConfigError: the state directory or the service's key cannot be used.
         """
         self._config = config
         self._path = config_path
-        self._key = cursor_key(config.service.state_dir)
+        self._secrets = {"key": cursor_key(config.service.state_dir).hex()}
+        curve = curve_secret(config)
+        if curve is not None:
+            self._secrets["curve"] = curve
         self._arena = Arena.create()
         self._arena_reader = self._arena.reader()
         self._head = self._arena.write_head()
@@ -152,7 +155,7 @@ class Supervisor:
         child = self._policy.spawned(role, time.monotonic())
         self._processes[child] = _Process(popen, Channel(ours))
         self._selector.register(ours, selectors.EVENT_READ, data=child)
-        secrets = {"key": self._key.hex()} if role.trusted else {}
+        secrets = self._secrets if role.trusted else {}
         strict = not self._announced
         self._tell(child, "warm", config=self._config_json(), strict=strict, **secrets)
         log.info("child %d started for %s, pid %d", child, role.name, popen.pid)
@@ -380,6 +383,12 @@ def _check_reload(old: Config, new: Config) -> None:
         raise ConfigError(
             f"state_dir cannot change from {before} to {after} while the service runs, because "
             "clients could not resume: stop the service, and start it again"
+        )
+    kept = (old.service.plain_tcp, old.security.server_key, old.speaks_curve)
+    if kept != (new.service.plain_tcp, new.security.server_key, new.speaks_curve):
+        raise ConfigError(
+            "whether TCP speaks CURVE, and with which server_key, cannot change while the service "
+            "runs: stop it, and start it again (authorised keys are read again at SIGHUP)"
         )
 
 

@@ -107,8 +107,10 @@ inline void run_fibre() {
     swapcontext(&block.fibres[block.current].context, &block.scheduler);
 }
 
-// False if threads wait for each other for ever.
+// False if threads wait for each other for ever. Every other block runs its threads backwards, so
+// that a missing barrier shows whichever way what it should keep apart flows.
 inline bool run_block(unsigned threads) {
+    const bool backwards = (blockIdx.x ^ blockIdx.y) & 1;
     block.warps.assign(threads / kLanes, Warp{});
     block.barrier = Rendezvous{};
     block.fibres.resize(threads);
@@ -123,7 +125,8 @@ inline bool run_block(unsigned threads) {
     for (bool all = false; !all;) {
         all = true;
         block.progress = false;
-        for (unsigned i = 0; i < threads; ++i) {
+        for (unsigned step = 0; step < threads; ++step) {
+            const unsigned i = backwards ? threads - 1 - step : step;
             if (block.fibres[i].done) continue;
             all = false;
             block.current = i;
@@ -181,7 +184,6 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
         return set;
     });
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 
 template <typename Value>
 Value __shfl_xor_sync(unsigned mask, Value value, int other) {
@@ -191,6 +193,27 @@ Value __shfl_xor_sync(unsigned mask, Value value, int other) {
         std::memcpy(&result, &lanes[from], 4);
         return result;
     });
+}
+
+template <typename Combine>
+unsigned reduced(unsigned mask, unsigned value, Combine combine) {
+    return emulation::exchange(mask, value, [combine](const std::uint32_t* lanes) {
+        unsigned result = lanes[0];
+        for (unsigned i = 1; i < emulation::kLanes; ++i) result = combine(result, lanes[i]);
+        return result;
+    });
+}
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a < b ? a : b; });
+}
+inline unsigned __reduce_add_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a + b; });
+}
+inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a | b; });
+}
+inline unsigned __reduce_xor_sync(unsigned mask, unsigned value) {
+    return reduced(mask, value, [](unsigned a, unsigned b) { return a ^ b; });
 }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
@@ -208,6 +231,11 @@ inline float __uint_as_float(unsigned bits) {
     float value;
     std::memcpy(&value, &bits, 4);
     return value;
+}
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, 4);
+    return bits;
 }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }

@@ -2,7 +2,7 @@
 //
 // A block is 256 threads and works on one tile (a slice of the window) of up to 8 windows, so that
 // what it reads from the tables serves several windows. blockIdx.x is the tile, blockIdx.y the
-// group of windows. All threads of a block stay to its end: warps vote with all 32 lanes.
+// group of windows. Where warps vote, they do with all 32 lanes.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -109,14 +109,13 @@ __device__ inline Head both(Head a, Head b) {
 
 // The heads of a warp's lanes together, in every lane; always summed in the same order.
 __device__ inline Head over_warp(Head head) {
-    for (int step = kLanes / 2; step; step >>= 1) {
-        Head other;
-        other.doubt = __shfl_xor_sync(kAllLanes, head.doubt, step);
-        other.margin = __shfl_xor_sync(kAllLanes, head.margin, step);
-        other.count = __shfl_xor_sync(kAllLanes, head.count, step);
-        other.flags = __shfl_xor_sync(kAllLanes, head.flags, step);
-        head = both(head, other);
-    }
+    for (int step = kLanes / 2; step; step >>= 1)
+        head.doubt += __shfl_xor_sync(kAllLanes, head.doubt, step);
+    // Floats that are not negative are ordered as their bits are.
+    head.margin = __uint_as_float(__reduce_min_sync(kAllLanes, __float_as_uint(head.margin)));
+    head.count = __reduce_add_sync(kAllLanes, head.count);
+    head.flags = (__reduce_or_sync(kAllLanes, head.flags) & kSick) |
+                 (__reduce_xor_sync(kAllLanes, head.flags) & kParity);
     return head;
 }
 
@@ -126,17 +125,16 @@ __device__ inline Head over_warp(Head head) {
 __device__ inline bool finished(const Head (&parts)[kMostWindows][kWarps], Group group,
                                 Head* partials, unsigned* counters) {
     __shared__ bool last;
-    __threadfence();  // what this thread wrote of the results
-    __syncthreads();  // and parts
+    __syncthreads();
     const int tiles = static_cast<int>(gridDim.x), g = static_cast<int>(threadIdx.x);
     if (g < group.count) {
         Head sum = nothing();
         for (int warp = 0; warp < kWarps; ++warp) sum = both(sum, parts[g][warp]);
         partials[static_cast<size_t>(group.first + g) * tiles + blockIdx.x] = sum;
-        __threadfence();
     }
     __syncthreads();
     if (threadIdx.x == 0) {
+        __threadfence();  // releases what this block wrote, and below acquires what others did
         last = atomicAdd(&counters[blockIdx.y], 1u) == gridDim.x - 1;
         if (last) counters[blockIdx.y] = 0;
         __threadfence();
@@ -151,8 +149,8 @@ __device__ inline Head over_tiles(const Head* partials, int window) {
     Head sum = nothing();
     for (int tile = static_cast<int>(threadIdx.x) % kLanes; tile < tiles; tile += kLanes) {
         // Past the first-level cache, which knows nothing of what other blocks write.
-        const uint4 raw =
-            __ldcg(reinterpret_cast<const uint4*>(&partials[static_cast<size_t>(window) * tiles + tile]));
+        const Head* partial = &partials[static_cast<size_t>(window) * tiles + tile];
+        const uint4 raw = __ldcg(reinterpret_cast<const uint4*>(partial));
         sum = both(sum, {__uint_as_float(raw.x), __uint_as_float(raw.y), raw.z, raw.w});
     }
     return over_warp(sum);

@@ -8,7 +8,8 @@ this has run on a GPU.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ class TensorRTNetwork:
         self._model, self._precision, self._batches = model, precision, batches
         self._folder = folder or cache.default_folder()
         self._programs: dict[tuple[int, int, int], Program] = {}
-        self._stream = _cupy().cuda.Stream(non_blocking=True)
+        with _gpu_errors():
+            self._stream = _cupy().cuda.Stream(non_blocking=True)
         _, rounds, height, width = model.inputs[0]
         if rounds and height and width:
             self.program((rounds, height, width), may_build=True)
@@ -191,8 +193,9 @@ class TensorRTNetwork:
             program = self.load(size, may_build=may_build)
             named = zip(self._model.names, self.channels[0], strict=True)
             shapes = {name: (channels, *size) for name, channels in named}
-            program.prepare(shapes, self._stream.ptr)
-            self._stream.synchronize()
+            with _gpu_errors():
+                program.prepare(shapes, self._stream.ptr)
+                self._stream.synchronize()
             self._programs[size] = program
         return self._programs[size]
 
@@ -228,20 +231,17 @@ class TensorRTNetwork:
         batch = program.batches[bucket]
         size = inputs[0].shape[2:]
         (output,) = program.outputs
-        try:
-            with self._stream:
-                held = {}
-                for name, host in zip(self._model.names, inputs, strict=True):
-                    held[name] = cupy.zeros((batch, *host.shape[1:]), program.dtypes[name])
-                    held[name][:count] = cupy.asarray(np.ascontiguousarray(host))
-                shape = (batch, self._model.channels, *size)
-                held[output] = cupy.empty(shape, program.dtypes[output])
-                addresses = {name: one.data.ptr for name, one in held.items()}
-                program.enqueue(bucket, addresses, self._stream.ptr)
-                answer = cupy.asnumpy(held[output][:count], stream=self._stream)
+        with _gpu_errors(), self._stream:
+            held = {}
+            for name, host in zip(self._model.names, inputs, strict=True):
+                held[name] = cupy.zeros((batch, *host.shape[1:]), program.dtypes[name])
+                held[name][:count] = cupy.asarray(np.ascontiguousarray(host))
+            shape = (batch, self._model.channels, *size)
+            held[output] = cupy.empty(shape, program.dtypes[output])
+            addresses = {name: one.data.ptr for name, one in held.items()}
+            program.enqueue(bucket, addresses, self._stream.ptr)
+            answer = cupy.asnumpy(held[output][:count], stream=self._stream)
             self._stream.synchronize()
-        except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.memory.OutOfMemoryError) as error:
-            raise device_error(error) from None
         return np.asarray(answer, dtype=np.float32)
 
 
@@ -253,6 +253,21 @@ def look() -> None:
     """
     ready()
     _cupy()
+
+
+@contextmanager
+def _gpu_errors() -> Iterator[None]:
+    """CUDA's errors as ours."""
+    cuda = _cupy().cuda
+    kinds = (
+        cuda.runtime.CUDARuntimeError,
+        cuda.driver.CUDADriverError,
+        cuda.memory.OutOfMemoryError,
+    )
+    try:
+        yield
+    except kinds as error:
+        raise device_error(error) from None
 
 
 def _cupy() -> Any:
