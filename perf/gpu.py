@@ -3,7 +3,7 @@
     .venv/bin/python perf/gpu.py                        # all sections, below nine minutes
     .venv/bin/python perf/gpu.py --sections plans,latency
     .venv/bin/python perf/gpu.py --dry-run              # no GPU: what would be launched
-    .venv/bin/python perf/gpu.py --fast FILE            # trained weights, from `qdec model import`
+    .venv/bin/python perf/gpu.py --fast NAME            # trained weights, of `qdec model list`
 
 Every section runs in a process of its own for as long as it may: one that fails, or hangs, takes
 nothing from the others. With --save each row is in the file as soon as it is known. Without
@@ -71,8 +71,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--engine", choices=("auto", "tensorrt", "torch"), default="auto", help="of the networks"
     )
-    parser.add_argument("--fast", type=Path, help="weights of the small stack; random if left out")
-    parser.add_argument("--accurate", type=Path, help="likewise of the large one")
+    parser.add_argument(
+        "--fast",
+        metavar="NAME",
+        help="weights of the small stack: name in `qdec model list`, or a file; random if left out",
+    )
+    parser.add_argument("--accurate", metavar="NAME", help="likewise of the large one")
     parser.add_argument("--scale", type=float, default=1.0, help="of all sections' times")
     parser.add_argument("--dry-run", action="store_true", help="stop before the device")
     parser.add_argument("--distances", default="7,13", help="of the dry run")
@@ -190,8 +194,8 @@ def watched(section: Section, options: argparse.Namespace, results: Results) -> 
         rows.touch()
         command = [sys.executable, __file__, "--sections", section.name, "--rows", str(rows)]
         command += ["--engine", options.engine, "--scale", str(options.scale)]
-        command += ["--fast", str(options.fast)] if options.fast else []
-        command += ["--accurate", str(options.accurate)] if options.accurate else []
+        command += ["--fast", options.fast] if options.fast else []
+        command += ["--accurate", options.accurate] if options.accurate else []
         give_up = time.monotonic() + section.budget_s * options.scale + _GRACE_S
         with said.open("wb") as errors, rows.open(encoding="utf-8") as source:
             process = subprocess.Popen(command, stdout=errors, stderr=errors)

@@ -79,22 +79,22 @@ class Models:
     """Where the stacks' weights come from.
 
     Attributes:
-        files: the file of each that has one, as `qdec model import` leaves it.
+        files: the name (`qdec model list`) or file of each that has one.
     """
 
-    files: dict[str, Path]
+    files: dict[str, str]
 
     def weights(self, name: str, *, quiet: bool = True) -> Weights:
         """Of a file; or random ones that correct nothing (`quiet`), or anything."""
         if name in self.files:
-            return stored_weights(load_model(str(self.files[name])))
+            return stored_weights(load_model(self.files[name]))
         return random_weights(PUBLISHED[NUMBERS[name]], quiet=quiet)
 
     def said(self, name: str) -> str:
         """In words."""
         if name == SPEED:
             return "shipped"
-        return str(self.files[name].name) if name in self.files else "random, corrects nothing"
+        return Path(self.files[name]).name if name in self.files else "random, corrects nothing"
 
 
 def random_weights(architecture: Architecture, *, quiet: bool, seed: int = 0) -> Weights:

@@ -35,7 +35,7 @@ def dry_run(models: Models, distances: Sequence[int]) -> None:
     rows: list[Row] = []
     for d in distances:
         for model in (FAST, ACCURATE, SPEED):
-            rows += launches(compile_case(Case(model, d, d), models, nothing))
+            rows += launches(compile_case(Case(model, d, d), models, nothing), models)
     show("what would be launched, for a GPU with 132 multiprocessors", rows)
     case = cudaq.CASE
     every_us, seconds = cudaq.PACES[-1]
@@ -45,21 +45,23 @@ def dry_run(models: Models, distances: Sequence[int]) -> None:
         code.write_text(str(cudaq.circuit(case)))
         write_weights(model, models.weights(case.model))
         config = Path(folder) / "qdec.toml"
-        lane = '[[lane]]\nendpoints = ["tcp://127.0.0.1:5555"]\n'
+        lane = '[service]\nplain_tcp = true\n[[lane]]\nendpoints = ["tcp://127.0.0.1:5555"]\n'
         config.write_text(lane + cudaq.tables(case, code, model, "auto"))
         load_config(config)
     print(f"cudaq: the configuration holds; {len(due):,} requests in {due[-1] / 1e9:.1f} s")
     print("dry run: everything up to the device holds; nothing was measured")
 
 
-def launches(compiled: Compiled) -> list[Row]:
+def launches(compiled: Compiled, models: Models) -> list[Row]:
     """A row for the smallest and the largest batch."""
     kind, device = compiled.kind, Device()
     rows = []
     for batch in (BATCHES[0], BATCHES[-1]):
         unpack = kind.unpack.launch(batch, _HALF, device)
         then = kind.then.launch(batch, "f16", device)
-        macs = "" if compiled.case.model == SPEED else loads(compiled.case, batch).macs / 1e9
+        macs = (
+            "" if compiled.case.model == SPEED else loads(models, compiled.case, batch).macs / 1e9
+        )
         rows.append(
             {
                 **compiled.case.columns,

@@ -60,7 +60,8 @@ class Lab:
         raise NotImplementedError
 
     def network(self, content: bytes, engine: str) -> CompiledNetwork:
-        """A network called with arrays of the host: ``tensorrt``, ``torch`` or ``openvino``.
+        """A network called with arrays of the host: ``tensorrt``, ``torch`` or ``openvino``, for
+        which PyTorch stands in on the processor where there is none: fp32 is fp32.
 
         Raises:
             EngineError: it cannot be had.
@@ -161,7 +162,11 @@ class GpuLab(Lab):
         """See `Lab.network`."""
         model = parse_model(content)
         if why := why_not(engine):  # type: ignore[arg-type]  # one of them
-            raise EngineError(why)
+            if engine != "openvino":
+                raise EngineError(why)
+            from qdec.neural.torch_engine import TorchNetwork
+
+            return TorchNetwork(model, precision="fp32", threads=8, device="cpu")
         if engine == "tensorrt":
             from qdec.neural.tensorrt.runner import TensorRTNetwork
 

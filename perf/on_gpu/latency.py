@@ -20,6 +20,7 @@ from on_gpu.figures import Budget, quantiles
 from on_gpu.lab import Lab
 from on_gpu.section import Given
 from qdec.cuda.runtime import Program
+from qdec.errors import EngineError
 
 _WARM, _LEAST, _MOST = 5, 10, 1500
 _WINDOWS = 256
@@ -44,7 +45,10 @@ def measure(given: Given, case: Case, budget: Budget) -> None:
     said = lab.ran[compiled.content, compiled.size]
     beside = None if said.startswith("torch") else lab.torch(compiled.content, compiled.size)
     torch = Bare(lab, beside, shape, outputs) if beside is not None else None
-    processor = compiled.on_processor()
+    try:
+        processor, has_cpu = compiled.on_processor(), True
+    except EngineError as error:
+        processor, has_cpu = str(error)[:60], False
     for i, batch in enumerate(lab.batches):
         part = budget.share(len(lab.batches) - i)
         desk.host.taken.clear()
@@ -63,7 +67,7 @@ def measure(given: Given, case: Case, budget: Budget) -> None:
                 "host us p50": matching,
                 "own us p50": float(np.median(window) - np.median(engine)) - matching,
                 **quantiles("torch us", other),
-                **quantiles("cpu us", _cpu(compiled, desk, batch, part)),
+                **quantiles("cpu us", _cpu(compiled, desk, batch, part) if has_cpu else []),
                 "cpu": processor,
                 "times": len(window),
             }

@@ -13,12 +13,12 @@ import math
 import statistics
 
 from on_gpu.cards import Rates, data_sheet
-from on_gpu.cases import ACCURATE, FAST, NUMBERS, Case
+from on_gpu.cases import ACCURATE, FAST, Case, Models
 from on_gpu.figures import Budget, Load, ratio, stack_load
 from on_gpu.latency import Bare
 from on_gpu.plans import content_of
 from on_gpu.section import Given
-from qdec.neural.ising.network import CHANNELS, PUBLISHED
+from qdec.neural.ising.network import CHANNELS
 
 CASES = tuple(
     Case(model, d, rounds)
@@ -42,9 +42,9 @@ def run(given: Given) -> None:
         given.tried(case, lambda case=case, budget=budget: measure(given, case, budget, rates))
 
 
-def loads(case: Case, batch: int) -> Load:
+def loads(models: Models, case: Case, batch: int) -> Load:
     """Of a case's stack in fp16."""
-    return stack_load(PUBLISHED[NUMBERS[case.model]], case.cells, batch, _HALF)
+    return stack_load(models.weights(case.model).architecture, case.cells, batch, _HALF)
 
 
 def measure(given: Given, case: Case, budget: Budget, rates: Rates) -> None:
@@ -54,7 +54,7 @@ def measure(given: Given, case: Case, budget: Budget, rates: Rates) -> None:
     shape = (CHANNELS, *size)
     bare = Bare(lab, lab.program(content, size), shape, math.prod(shape))
     for batch in (lab.batches[0], lab.batches[-1]):
-        load = loads(case, batch)
+        load = loads(given.models, case, batch)
         least = load.roofline_us(rates.macs, rates.bytes)
         layered = dataclasses.replace(load, bytes=load.layered)
         took = None

@@ -195,6 +195,15 @@ def test_windows_of_which_the_network_makes_no_sense_are_matched(
     np.testing.assert_array_equal(found.bits[1:2], matching().decode(syndromes[1:2]).bits)
 
 
+def test_windows_of_another_size_fail_alone(runtime: GpuRuntime, networks: Networks) -> None:
+    bench = Bench(runtime, {7: networks.on_gpu(soft())}, networks.program, streams=1)
+    bench.ask(7, windows_of(2)[:, :-1].copy())
+    with pytest.raises(AssertionError):
+        bench.answers(1)
+    slot = bench.ask(7, windows_of(2))
+    assert bench.answers(1)[0, slot].feasible.all()
+
+
 def test_a_graph_says_the_same_a_thousand_times(runtime: GpuRuntime, networks: Networks) -> None:
     decoder = networks.on_gpu(ising())
     bench = Bench(runtime, {7: decoder}, networks.program, streams=1)

@@ -21,6 +21,7 @@ from helpers.executed import (
     windows_of,
 )
 from helpers.gpu import EmulatedProgram, EmulatedRuntime
+from qdec.accelerator.exchange import Status
 from qdec.errors import DeviceError, DeviceFault
 from qdec.match import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork, Floats
@@ -135,7 +136,7 @@ def test_windows_of_which_the_network_makes_no_sense_are_matched(make: Any) -> N
 def test_windows_of_another_size_fail_alone() -> None:
     """What a lane should never ask: kernels would read beyond it."""
     decoder = soft()
-    bench = Bench(EmulatedRuntime(), {7: decoder}, streams=1)
+    bench = bench_on(EmulatedRuntime(), {7: decoder}, streams=1)
     syndromes = windows_of(4)
     slots = [bench.ask(7, one) for one in (syndromes[:2], syndromes[2:, :-1].copy())]
     for _ in range(20):
