@@ -126,7 +126,7 @@ class GpuLab(Lab):
 
     def program(self, content: bytes, size: Size) -> Program:
         """See `Lab.program`."""
-        why = "no TensorRT"
+        why = "TensorRT is missing" if why_not("tensorrt") else "as asked for"
         if self.engine == "tensorrt":
             from qdec.neural.tensorrt.api import tensorrt
             from qdec.neural.tensorrt.cache import default_folder

@@ -13,6 +13,7 @@ from on_gpu.lab import recipe
 from on_gpu.section import Given
 from qdec.cuda.runtime import Program
 from qdec.errors import EngineError
+from qdec.neural.engine import why_not
 from qdec.neural.ising.network import to_onnx
 
 
@@ -32,6 +33,10 @@ def nothing(_content: bytes, _size: Size) -> Program:
 
 def run(given: Given) -> None:
     """See the module."""
+    if given.lab.engine != "tensorrt":
+        why = why_not("tensorrt") or "another engine was asked for"
+        given.emit({"note": f"nothing to build: {why}"})
+        return
     from qdec.neural.tensorrt.cache import default_folder
     from qdec.neural.tensorrt.runner import load
 

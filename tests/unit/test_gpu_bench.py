@@ -261,6 +261,11 @@ def rows_of(section: str, monkeypatch: pytest.MonkeyPatch, **more: float) -> lis
     return [table.plain(row) for row in rows]
 
 
+def test_without_tensorrt_there_are_no_plans_to_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = rows_of("plans", monkeypatch)
+    assert row["note"].startswith("nothing to build: ")
+
+
 @emulated
 def test_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of("stages", monkeypatch)
