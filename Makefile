@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-installed
 
-.PHONY: demo kernels test test-all lint format bench setup clean
+.PHONY: demo gpu-check kernels test test-all lint format bench setup clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,17 @@ demo: $(STAMP)
 # Needs nvcc alone. The kernels lie in build/kernels then.
 kernels:
 	$(PYTHON) pipeline/qdec/cuda/compile.py build/kernels
+
+# On a GPU machine. GPU_PYTHON is whatever has the packages: there, often the system's own python,
+# or a venv made with --system-site-packages (docs/gpu.md, "Checking a GPU machine").
+GPU_PYTHON ?= $(BIN)/python
+GPU_ARGS ?=
+gpu-check: export PYTHONPATH := $(CURDIR)/pipeline:$(CURDIR)/tools$(if $(PYTHONPATH),:$(PYTHONPATH))
+gpu-check:
+	$(MAKE) kernels
+	$(GPU_PYTHON) perf/gpu.py --check
+	$(GPU_PYTHON) -m pytest tests/gpu; tested=$$?; \
+	$(GPU_PYTHON) perf/gpu.py --save $(GPU_ARGS) && exit $$tested
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not slow"

@@ -9,140 +9,45 @@ import numpy as np
 import pytest
 
 from helpers.emulated import compiler
+from helpers.executed import (
+    BUCKETS,
+    MIDDLE,
+    Bench,
+    confident,
+    ising,
+    matching,
+    same,
+    soft,
+    windows_of,
+)
 from helpers.gpu import EmulatedProgram, EmulatedRuntime
-from helpers.networks import convolutions
 from qdec.accelerator.exchange import Status
-from qdec.accelerator.executor import Kind
-from qdec.accelerator.gpu import GpuExecutor
-from qdec.accelerator.gpu_kinds import GpuKind, gpu_kind
-from qdec.accelerator.link import Link
-from qdec.accelerator.stats import AcceleratorStats
-from qdec.accelerator.worker import Worker
-from qdec.arena import Arena
 from qdec.bits import Bytes
-from qdec.codes import Code
 from qdec.errors import DeviceError, DeviceFault
-from qdec.match import Answers, CompiledWindow, Tier, compile_window
-from qdec.match.assess import Assessor
-from qdec.match.escalate import Switching
-from qdec.neural.engine import CompiledNetwork, Floats, compile_network
-from qdec.neural.folded_model import FoldedModel, shipped_model
-from qdec.neural.ising.model import IsingModel
-from qdec.neural.ising.network import Architecture
-from qdec.windows import WHOLE, Geometry, Window
-from qdec.windows.cut import answer_bytes
-from qdec_tools.circuits import memory
+from qdec.match import Answers, CompiledWindow, Tier
+from qdec.neural.engine import CompiledNetwork, Floats
+from qdec.windows import Window
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
-CIRCUIT = memory(3, 12, 0.02)
-CODE = Code.from_circuit(CIRCUIT)
-BUCKETS = (1, 4, 8)
-FAR = 1 << 60
-MIDDLE = Window(3, 9, 3, 13)
-SHOWN = Geometry(6, 3)
 
 
-def soft() -> CompiledWindow:
-    model = FoldedModel(shipped_model("speed").network, precision="fp32")
-    return compile_window(CODE, Tier.SPEED, SHOWN, MIDDLE, model=model)
+def bench_on(
+    runtime: EmulatedRuntime,
+    decoders: dict[int, CompiledWindow],
+    dtype: Any = np.float32,
+    streams: int = 2,
+) -> Bench:
+    def programs(network: Any, size: tuple[int, int, int]) -> Any:
+        return EmulatedProgram(runtime, network, BUCKETS, dtype)
 
-
-def confident() -> CompiledWindow:
-    model = FoldedModel(shipped_model("speed").network, precision="fp32")
-    switching = Switching(True, (Tier.GUARDED,), below=0.99)
-    whole = Assessor(CODE, Tier.SPEED, WHOLE, switching=switching, model=model, effort=0.1)
-    return whole.compile(Window(0, 13, 13, 13))
-
-
-def ising() -> CompiledWindow:
-    network = compile_network(convolutions((4, 6, 4), seed=3))
-    model = IsingModel(Architecture((6, 4), (3, 3)), network, None)
-    return compile_window(CODE, Tier.ISING, SHOWN, MIDDLE, model=model)
-
-
-def matching() -> CompiledWindow:
-    return compile_window(CODE, Tier.MATCHING, SHOWN, MIDDLE)
-
-
-def windows_of(shots: int, window: Window = MIDDLE, seed: int = 5) -> Bytes:
-    events = CIRCUIT.compile_detector_sampler(seed=seed).sample(shots, bit_packed=True)
-    records = CODE.layout.to_records(events)[:, window.start : window.end]
-    return np.ascontiguousarray(records).reshape(shots, -1)
-
-
-class Bench:
-    """Two lanes and a worker whose executor is the GPU's, on memory as it is shared."""
-
-    def __init__(
-        self,
-        runtime: EmulatedRuntime,
-        decoders: dict[int, CompiledWindow],
-        dtype: Any = np.float32,
-        streams: int = 2,
-    ) -> None:
-        self.arena = Arena.create()
-        memory_, exchanges = self.arena.share_exchanges(2)
-        self.words = AcceleratorStats(generation=1)
-        # Lanes map their slots by themselves, as their processes do.
-        mine = [self.arena.share_exchange(slot) for slot in range(2)]
-        self.links = [Link(one, self.words, lambda: None) for one in mine]
-
-        def programs(network: Any, size: tuple[int, int, int]) -> Any:
-            return EmulatedProgram(runtime, network, BUCKETS, dtype)
-
-        made = {number: gpu_kind(one, programs) for number, one in decoders.items()}
-        self.kinds: dict[int, GpuKind] = {n: one for n, one in made.items() if one is not None}
-        sizes = {n: kind.unpack.window_bytes for n, kind in self.kinds.items()}
-        kinds = {
-            n: Kind(one, fenced=False, syndrome_bytes=sizes.get(n, 0))
-            for n, one in decoders.items()
-        }
-        self.executor = GpuExecutor(runtime, kinds, self.kinds, memory_, BUCKETS, streams=streams)
-        self.worker = Worker(
-            exchanges,
-            kinds,
-            self.words.generation,
-            batch=BUCKETS[-1],
-            stats=self.words,
-            executor=self.executor,
-        )
-
-    def ask(self, kind: int, syndromes: Bytes, lane: int = 0) -> int:
-        each = sum(answer_bytes(CODE.spacetime))
-        slot = self.links[lane].hand_over(kind, FAR, syndromes, each)
-        assert slot is not None
-        return slot
-
-    def answers(self, wanted: int) -> dict[tuple[int, int], Answers]:
-        """Turn until so many requests are answered."""
-        found: dict[tuple[int, int], Answers] = {}
-        for _ in range(200):
-            self.worker.collect()
-            self.worker.turn()
-            for lane, link in enumerate(self.links):
-                for slot, reply in link.collect().replies:
-                    assert reply is not None
-                    assert reply.status is Status.ANSWERED
-                    assert reply.answers is not None
-                    found[lane, slot] = reply.answers
-            if len(found) == wanted:
-                return found
-        raise AssertionError(f"{len(found)} of {wanted} answers")
-
-
-def same(found: Answers, wanted: Answers) -> None:
-    np.testing.assert_array_equal(found.bits, wanted.bits)
-    np.testing.assert_array_equal(found.feasible, wanted.feasible)
-    if wanted.confidence is not None:
-        assert found.confidence is not None
-        np.testing.assert_allclose(found.confidence, wanted.confidence, rtol=1e-3)
+    return Bench(runtime, decoders, programs, streams)
 
 
 @pytest.mark.parametrize("make", [soft, ising, confident, matching])
 @pytest.mark.parametrize("shots", [1, 3, 8, 21])
 def test_answers_are_the_decoders_own(make: Any, shots: int) -> None:
     decoder = make()
-    bench = Bench(EmulatedRuntime(), {7: decoder})
+    bench = bench_on(EmulatedRuntime(), {7: decoder})
     assert bool(bench.kinds) is (make is not matching)
     window = Window(0, 13, 13, 13) if make is confident else MIDDLE
     syndromes = windows_of(shots, window)
@@ -156,7 +61,7 @@ def test_answers_are_the_decoders_own(make: Any, shots: int) -> None:
 def test_requests_of_several_lanes_go_through_in_one_graph(dtype: Any) -> None:
     decoder = soft()
     runtime = EmulatedRuntime()
-    bench = Bench(runtime, {7: decoder}, dtype, streams=1)
+    bench = bench_on(runtime, {7: decoder}, dtype, streams=1)
     syndromes = windows_of(40)
     parts = [syndromes[:1], syndromes[1:4], syndromes[4:6], syndromes[6:8]]
     slots = [bench.ask(7, part, lane=i % 2) for i, part in enumerate(parts)]
@@ -174,7 +79,7 @@ def test_requests_of_several_lanes_go_through_in_one_graph(dtype: Any) -> None:
 def test_streams_run_side_by_side_and_nothing_is_waited_for() -> None:
     decoders = {7: soft(), 8: ising()}
     runtime = EmulatedRuntime(eager=False)
-    bench = Bench(runtime, decoders)
+    bench = bench_on(runtime, decoders)
     syndromes = windows_of(60)
     asked = {}
     for i in range(10):  # more than both streams take at a time
@@ -220,7 +125,7 @@ class Sick:
 def test_windows_of_which_the_network_makes_no_sense_are_matched(make: Any) -> None:
     decoder = make()
     decoder.network = Sick(decoder.network)
-    bench = Bench(EmulatedRuntime(), {7: decoder}, streams=1)
+    bench = bench_on(EmulatedRuntime(), {7: decoder}, streams=1)
     syndromes = windows_of(3)
     slot = bench.ask(7, syndromes)
     found = bench.answers(1)[0, slot]
@@ -232,7 +137,7 @@ def test_windows_of_which_the_network_makes_no_sense_are_matched(make: Any) -> N
 def test_windows_of_another_size_fail_alone() -> None:
     """What a lane should never ask: kernels would read beyond it."""
     decoder = soft()
-    bench = Bench(EmulatedRuntime(), {7: decoder}, streams=1)
+    bench = bench_on(EmulatedRuntime(), {7: decoder}, streams=1)
     syndromes = windows_of(4)
     slots = [bench.ask(7, one) for one in (syndromes[:2], syndromes[2:, :-1].copy())]
     for _ in range(20):
@@ -249,13 +154,13 @@ def test_windows_of_another_size_fail_alone() -> None:
 
 def test_a_device_without_room_says_so_at_once() -> None:
     with pytest.raises(DeviceError) as caught:
-        Bench(EmulatedRuntime(room=1000), {7: soft()})
+        bench_on(EmulatedRuntime(room=1000), {7: soft()})
     assert caught.value.kind is DeviceFault.MEMORY
 
 
 def test_a_lost_device_ends_the_worker() -> None:
     runtime = EmulatedRuntime(eager=False)
-    bench = Bench(runtime, {7: soft()})
+    bench = bench_on(runtime, {7: soft()})
     bench.ask(7, windows_of(2))
     bench.worker.collect()
     bench.worker.turn()
@@ -271,7 +176,7 @@ def test_a_lost_device_ends_the_worker() -> None:
 
 def test_a_bell_that_rings_late_is_silenced() -> None:
     """The driver's callback may come after the batch was taken back."""
-    bench = Bench(EmulatedRuntime(), {7: soft()})
+    bench = bench_on(EmulatedRuntime(), {7: soft()})
     slot = bench.ask(7, windows_of(1))
     assert (0, slot) in bench.answers(1)
     bench.executor._ring()
@@ -293,7 +198,7 @@ def test_one_request_of_a_batch_may_fail_alone() -> None:
         return decode(syndromes)
 
     inner.decode = picky
-    bench = Bench(EmulatedRuntime(), {7: decoder}, streams=1)
+    bench = bench_on(EmulatedRuntime(), {7: decoder}, streams=1)
     good = windows_of(2)
     slots = [bench.ask(7, one, lane) for lane, one in enumerate((good, poisoned))]
     for _ in range(20):
@@ -312,7 +217,7 @@ def test_one_request_of_a_batch_may_fail_alone() -> None:
 def test_what_follows_a_batch_of_several_passes_does_not_wait_for_its_last() -> None:
     decoder = soft()
     runtime = EmulatedRuntime(eager=False)
-    bench = Bench(runtime, {7: decoder}, streams=1)
+    bench = bench_on(runtime, {7: decoder}, streams=1)
     long, short = windows_of(12), windows_of(2, seed=6)
     bench.ask(7, long)
     bench.ask(7, short, lane=1)

@@ -7,6 +7,7 @@ and where their records go. A place that is not used has a negative offset.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class Frame:
 
     Attributes:
         size: windows that it has places for.
+        stages: what it is captured of, in order; each enqueues its part by itself, for those who
+            measure them.
     """
 
     def __init__(self, on: StreamKind, arena: Shared, size: int) -> None:
@@ -73,22 +76,19 @@ class Frame:
         self._each = np.arange(size, dtype=np.int64) * on.kind.then.record.size
         self._arena = arena
         self._empty(0)
-        self._prepare()
+        self.stages = self._prepare()
         self._enqueue()
         runtime.wait(on.stream)
         self._graph = runtime.capture(on.stream, self._enqueue)
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> dict[str, Callable[[], None]]:
         on = self._on
         runtime, kind, device = on.runtime, on.kind, on.runtime.device
         x, y = on.program.dtypes[on.input], on.program.dtypes[on.output]
         unpack = kind.unpack.launch(self.size, x.itemsize, device)
         arena = self._arena.reach
-        self._unpack = (
-            unpack,
-            kind.unpack.arguments(
-                unpack, on.unpack_tables, on.constants, arena, self._at.reach, on.x
-            ),
+        given = kind.unpack.arguments(
+            unpack, on.unpack_tables, on.constants, arena, self._at.reach, on.x
         )
         then = kind.then.launch(self.size, "f16" if y.itemsize == 2 else "f32", device)
         tables, results = on.then_tables, (self._records.reach, self._to.reach, on.scratch(then))
@@ -96,15 +96,18 @@ class Frame:
             arguments = kind.then.arguments(then, tables, on.y, _LIKELY, *results)
         else:
             arguments = kind.then.arguments(then, tables, arena, self._at.reach, on.y, *results)
-        self._then = then, arguments
-        self._bucket = on.program.batches.index(self.size)
-        self._addresses = {on.input: runtime.address(on.x), on.output: runtime.address(on.y)}
+        bucket = on.program.batches.index(self.size)
+        addresses = {on.input: runtime.address(on.x), on.output: runtime.address(on.y)}
+        handle = runtime.handle(on.stream)
+        return {
+            "unpack": lambda: runtime.launch(unpack, given, on.stream),
+            "network": lambda: on.program.enqueue(bucket, addresses, handle),
+            "then": lambda: runtime.launch(then, arguments, on.stream),
+        }
 
     def _enqueue(self) -> None:
-        on = self._on
-        on.runtime.launch(*self._unpack, on.stream)
-        on.program.enqueue(self._bucket, self._addresses, on.runtime.handle(on.stream))
-        on.runtime.launch(*self._then, on.stream)
+        for stage in self.stages.values():
+            stage()
 
     def _empty(self, used: int) -> None:
         self._at.host[used:] = -1

@@ -1,0 +1,1 @@
+"""The sections of `perf/gpu.py`, and the arithmetic that they share."""
