@@ -173,6 +173,7 @@ def test_numbers_never_change() -> None:
         ("LIMIT", 18),
         ("BAD_LENGTH", 19),
         ("INTERNAL", 20),
+        ("NOT_ALLOWED", 21),
     ]
     assert [(int(f), f.name) for f in wire.RoundsFlag] == [(1, "LAST"), (2, "LOST")]
     assert [(int(r), r.name) for r in wire.PauseReason] == [(1, "DRAINING"), (2, "OVERLOAD")]
