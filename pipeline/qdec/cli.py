@@ -765,7 +765,7 @@ def train(
         int, typer.Option(min=0, help="Shots of the early looks at error rates; 0: none.")
     ] = 2000,
 ) -> None:
-    """Train a network of a soft tier.
+    """Train a network: of a soft tier, or of Ising's shape.
 
     Every run leaves a checkpoint, a curve (JSON lines and an image) and a model file. The same
     command goes on with it, exactly, also on another machine: copy the folder there. What a step
