@@ -19,6 +19,8 @@ from qdec.codes import Code
 from qdec.cuda.runtime import Program
 from qdec.match import CompiledWindow, Tier, compile_window
 from qdec.match.ahead import innermost
+from qdec.match.ising import IsingWindow
+from qdec.match.soft import SoftWindow
 from qdec.neural.collect import collecting
 from qdec.neural.engine import compile_network, precisions
 from qdec.neural.folded_model import FoldedModel, shipped_model
@@ -147,7 +149,9 @@ class Compiled:
 
     def put(self, network: Any) -> None:
         """Have the decoder run this network (a `CompiledNetwork`)."""
-        innermost(self.decoder).network = network  # type: ignore[attr-defined]  # all here have one
+        inner = innermost(self.decoder)
+        assert isinstance(inner, SoftWindow | IsingWindow)
+        inner.network = network
 
     def on_processor(self) -> str:
         """Have the decoder run its network in OpenVINO, as quickly as it does: in words."""

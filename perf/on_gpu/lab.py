@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from qdec.bits import Bytes
 from qdec.cuda.runtime import Program, Runtime
 from qdec.errors import EngineError
 from qdec.neural import driver
-from qdec.neural.engine import CompiledNetwork, why_not
+from qdec.neural.engine import CompiledNetwork, Engine, why_not
 from qdec.neural.onnx_model import parse_model
 
 _COPIED = 256 << 20
@@ -27,7 +28,7 @@ def pages(size: int) -> Bytes:
     return np.frombuffer(mmap.mmap(-1, -(-size // 65536) * 65536), dtype=np.uint8)
 
 
-class Lab:
+class Lab(ABC):
     """What sections ask of a device; tests have one that runs on the processor.
 
     Attributes:
@@ -47,40 +48,40 @@ class Lab:
         """Nothing has run."""
         self.ran: dict[tuple[bytes, Size], str] = {}
 
+    @abstractmethod
     def program(self, content: bytes, size: Size) -> Program:
         """A network for the executor's graph: TensorRT, else PyTorch.
 
         Raises:
             EngineError: neither can be had.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def torch(self, content: bytes, size: Size) -> Program | None:
         """The same in PyTorch, to stand beside; None where there is none."""
-        raise NotImplementedError
 
-    def network(self, content: bytes, engine: str) -> CompiledNetwork:
+    @abstractmethod
+    def network(self, content: bytes, engine: Engine) -> CompiledNetwork:
         """A network called with arrays of the host: ``tensorrt``, ``torch`` or ``openvino``, for
         which PyTorch stands in on the processor where there is none: fp32 is fp32.
 
         Raises:
             EngineError: it cannot be had.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def span(self, stream: Any, work: Callable[[], None]) -> float:
         """µs between two events around what is enqueued."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rates(self) -> tuple[float, float]:
         """Bytes per second, measured: of a copy on the device (read and written), and from the
         host's pinned memory.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def macs_rate(self) -> float | None:
         """Multiplications with addition per second of a large fp16 product; None: not measured."""
-        raise NotImplementedError
 
     def timed(self, stream: Any, work: Callable[[], None]) -> list[float]:
         """µs of something that can be captured, which has run before: several times (up to twenty)
@@ -158,10 +159,10 @@ class GpuLab(Lab):
             )
         return TorchProgram(self._torch[content], self.batches, half=True)
 
-    def network(self, content: bytes, engine: str) -> CompiledNetwork:
+    def network(self, content: bytes, engine: Engine) -> CompiledNetwork:
         """See `Lab.network`."""
         model = parse_model(content)
-        if why := why_not(engine):  # type: ignore[arg-type]  # one of them
+        if why := why_not(engine):
             if engine != "openvino":
                 raise EngineError(why)
             from qdec.neural.torch_engine import TorchNetwork
@@ -247,13 +248,16 @@ def recipe(content: bytes, size: Size, batches: Sequence[int] = BATCHES) -> Any:
     return Recipe(content, size, tuple(batches), "fp16")
 
 
+_ON_GPU: tuple[Engine, ...] = ("tensorrt", "torch")
+
+
 def _engine(wanted: str) -> str:
     """TensorRT or PyTorch.
 
     Raises:
         EngineError: what is wanted cannot be had.
     """
-    why = {one: why_not(one) for one in ("tensorrt", "torch")}  # type: ignore[arg-type]
+    why = {one: why_not(one) for one in _ON_GPU}
     if wanted == "auto":
         found = next((one for one in why if not why[one]), None)
         if found is None:

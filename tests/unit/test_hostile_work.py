@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,8 +18,8 @@ ISOLATED = "error(0.1) D0 L0\ndetector(0, 0, 0) D0\ndetector(0, 0, 1) D1\n"
 PEER = b"hostile"
 
 
-def ask(lane: Lane, text: str, kind: str = "dem", **options: object) -> object:
-    body = OpenBody(stream="s", code=kind, **options)  # type: ignore[arg-type]
+def ask(lane: Lane, text: str, kind: str = "dem", **options: Any) -> object:
+    body = OpenBody(stream="s", code=kind, **options)
     return lane.tell(PEER, encode(Open(1, body, False)), text.encode())[0][0]
 
 

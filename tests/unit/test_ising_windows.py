@@ -15,7 +15,7 @@ from qdec.codes import Code
 from qdec.errors import GeometryError, ModelError
 from qdec.match import Tier, compile_window
 from qdec.match.offline import OfflineDecoder
-from qdec.neural.engine import Floats, compile_network
+from qdec.neural.engine import CompiledNetwork, Floats, compile_network
 from qdec.neural.ising.model import IsingModel
 from qdec.neural.ising.network import Architecture
 from qdec.neural.ising.patch import Basis, Orientation
@@ -63,8 +63,8 @@ class Knows:
         return said
 
 
-def model(network: object) -> IsingModel:
-    return IsingModel(FAST, network)  # type: ignore[arg-type]  # a double of the engine's network
+def model(network: CompiledNetwork) -> IsingModel:
+    return IsingModel(FAST, network)
 
 
 def answered(
