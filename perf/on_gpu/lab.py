@@ -15,7 +15,7 @@ from qdec.bits import Bytes
 from qdec.cuda.runtime import Program, Runtime
 from qdec.errors import EngineError
 from qdec.neural import driver
-from qdec.neural.engine import CompiledNetwork, Engine, why_not
+from qdec.neural.engine import Choice, CompiledNetwork, Engine, why_not
 from qdec.neural.onnx_model import parse_model
 
 _COPIED = 256 << 20
@@ -251,7 +251,7 @@ def recipe(content: bytes, size: Size, batches: Sequence[int] = BATCHES) -> Any:
 _ON_GPU: tuple[Engine, ...] = ("tensorrt", "torch")
 
 
-def _engine(wanted: str) -> str:
+def _engine(wanted: Choice) -> Engine:
     """TensorRT or PyTorch.
 
     Raises:
