@@ -14,6 +14,7 @@ from qdec.cuda.compile import DIGEST, sources_digest
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
 from qdec.errors import EngineError
 from qdec.neural.device_faults import device_error
+from qdec.neural.tensorrt.cache import users_cache
 
 # By file.
 KERNELS = {
@@ -31,8 +32,7 @@ def kernels_folder() -> Path:
     checkout = Path(__file__).parents[3]
     if (checkout / "Makefile").is_file():
         return checkout / "build" / "kernels"
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "qdec" / "kernels"
+    return users_cache() / "kernels"
 
 
 def check_folder(folder: Path) -> None:

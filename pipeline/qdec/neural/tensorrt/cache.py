@@ -54,13 +54,18 @@ class Entry:
     problem: str = ""
 
 
-def default_folder() -> Path:
-    """Where plans are kept unless somebody says otherwise."""
+def users_cache() -> Path:
+    """Where this user keeps what can be made again."""
     base = os.environ.get("CACHE_DIRECTORY")  # set by systemd
     if base:
-        return Path(base.split(":", 1)[0]) / "plans"
+        return Path(base.split(":", 1)[0])
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "qdec" / "plans"
+    return Path(home) / "qdec"
+
+
+def default_folder() -> Path:
+    """Where plans are kept unless somebody says otherwise."""
+    return users_cache() / "plans"
 
 
 def key_of(recipe: Recipe, api: Api, gpu: str, capability: Capability) -> Key:
