@@ -23,6 +23,7 @@ ALLOWED = {
     "cuda": {"codes", "windows", "neural"},
     "match": {"codes", "windows", "neural"},
     "commit": {"codes", "windows", "ingest", "neural", "match"},
+    "priors": {"codes"},
     "bus": set(),
     "security": set(),
     "client": {"bus", "security"},
