@@ -88,9 +88,7 @@ def _without_old_gauges(kind: type[Words], words: array[int], live: bool) -> arr
     return words
 
 
-def _merge(
-    kind: type[Words], sums: dict[_Key, array[int]], key: _Key, words: array[int]
-) -> None:
+def _merge(kind: type[Words], sums: dict[_Key, array[int]], key: _Key, words: array[int]) -> None:
     """Add a slot's words to those of the same lane or stream; of moments, keep the earliest."""
     if key not in sums:
         sums[key] = words
