@@ -1,4 +1,4 @@
-"""Burn rates and pauses, stepped over timelines: what is measured, when it stops, how it goes on."""
+"""Burn rates and pauses, stepped over timelines: what is measured, when to stop and to go on."""
 
 from __future__ import annotations
 
