@@ -402,10 +402,7 @@ class LaneCore:
             jobs = self._section(now)
             if not jobs:
                 continue
-            if not self.stats.oldest_due_ns:
-                # Before what cannot be interrupted: who hangs there says since when.
-                first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
-                self.stats.oldest_due_ns = first
+            self._announce(jobs)
             for job in jobs:
                 self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
             windows = run_jobs(jobs, _MAX_BATCH)
@@ -425,6 +422,12 @@ class LaneCore:
         if not self._ready and not self.awaiting:
             self.stats.oldest_due_ns = 0
         return decoded
+
+    def _announce(self, jobs: list[Job]) -> None:
+        """Before what cannot be interrupted: who hangs there has said since when."""
+        if not self.stats.oldest_due_ns:
+            first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
+            self.stats.oldest_due_ns = first
 
     def _answered(self, session: Session, now: int) -> None:
         """A stream had windows answered; where it waited for them, it may have another now."""

@@ -23,10 +23,14 @@ class Watchdog:
         self.tally = tally
         self.degradation = Degradation(slo)
         self._rates = BurnRates()
+        self._terms: tuple[Slo, int] | None = None
         self.adopt(slo, deadline_ns)
 
     def adopt(self, slo: Slo, deadline_ns: int) -> None:
-        """Go by these objectives from now on."""
+        """Go by these objectives from now on; where they are the same, nothing changes."""
+        if self._terms == (slo, deadline_ns):
+            return
+        self._terms = slo, deadline_ns
         self._slow = deadline_ns // 2 if slo.latency_us is None else slo.latency_us * 1000
         self._sure = slo.min_confidence
         self._budgets = slo.budgets
