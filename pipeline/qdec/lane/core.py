@@ -167,6 +167,7 @@ class LaneCore:
             else:
                 slo = slos.get(session.terms.stream, session.terms.slo)
                 session.watch.adopt(slo, session.terms.deadline_ns)
+        self._bound_sections()
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -646,6 +647,7 @@ class LaneCore:
                     "next_round": s.decoder.received,
                     "committed": s.decoder.retain_from,
                     "backlog": s.decoder.received - s.decoder.retain_from,
+                    "paused": s.paused.name.lower() if s.paused else "",
                     "bytes": s.decoder.nbytes,
                     "code": s.terms.code.digest.hex()[:12],
                     "identity": f"{s.terms.identity:016x}",
