@@ -622,6 +622,17 @@ class LaneCore:
     def _judge(self, session: Session, now: int) -> None:
         """Look at a stream's objectives; have its controller pause, or go on."""
         watch, name = session.watch, session.terms.stream
+        typical, cap = session.decoder.cost.typical, session.cap_ns
+        if typical > cap and not watch.told_slow:
+            watch.told_slow = True
+            log.warning(
+                "windows of stream %s take %.2g ms to decode, and the lane's streams can wait for "
+                "%.2g ms: give it a lane of its own, smaller windows, or all of them longer "
+                "deadlines",
+                name,
+                typical / 1e6,
+                cap / 1e6,
+            )
         verdict = watch.step(now)
         if verdict is None or session.paused is PauseReason.DRAINING:
             return

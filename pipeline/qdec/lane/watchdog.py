@@ -16,12 +16,19 @@ from qdec.slo import Slo
 
 
 class Watchdog:
-    """Watches one stream; it outlives the stream's sessions, so that resuming hides nothing."""
+    """Watches one stream; it outlives the stream's sessions, so that resuming hides nothing.
+
+    Attributes:
+        tally: what is counted.
+        degradation: whether its controller should pause.
+        told_slow: the log says that its windows take longer than its lane's streams can wait.
+    """
 
     def __init__(self, slo: Slo, deadline_ns: int, tally: StreamStats) -> None:
         """Count in `tally`, from what it says already."""
         self.tally = tally
         self.degradation = Degradation(slo)
+        self.told_slow = False
         self._rates = BurnRates()
         self._terms: tuple[Slo, int] | None = None
         self.adopt(slo, deadline_ns)
