@@ -37,6 +37,7 @@ LATER = {
     "doctor",
     "cli",
     "config",
+    "slo",
     "control",
     "arena",
     "child",
