@@ -200,6 +200,11 @@ class ShotDecoder:
         events = count_events(self._ring.view(self._taken, self._length))
         return self._marks.of(self._taken + self._length), self.cost.expect(events)
 
+    def oldest(self) -> Mark | None:
+        """When the shot came that is to be answered next; None if none has come whole."""
+        end = self.retain_from + self._length
+        return self._marks.of(end) if end <= self.received else None
+
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
         """At most `limit` complete shots, in jobs of several that came together."""
         found: list[Job] = []

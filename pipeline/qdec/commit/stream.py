@@ -406,6 +406,16 @@ class StreamDecoder:
                 return self._marks.of(shot.ready_at), self.cost.expect(events)
         raise LookupError("no window is ready")
 
+    def oldest(self) -> Mark | None:
+        """When the window came that is to be answered next; None if none has come whole."""
+        if not self._shots:
+            return None
+        shot = self._shots[0]
+        if shot.complete:
+            return None
+        end = shot.base + window_end(self._geometry, shot.start, shot.length)
+        return self._marks.of(end) if end <= self.received else None
+
     def jobs(self, limit: int = 1 << 30) -> list[Job]:
         """At most `limit` windows that are complete and whose predecessor is answered."""
         ready: list[Job] = []

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from qdec.accelerator.stats import AcceleratorStats
 from qdec.arena import Arena, Head
-from qdec.lane.stats import MAX_NAMED, NAME_BYTES, LaneStats, StreamStats, stream_offset
+from qdec.lane.stats import MAX_NAMED, NAME_BYTES, LaneStats, StreamStats, Words, stream_offset
 
 _LANE_WORDS = ctypes.sizeof(LaneStats) // 8
 _STREAM_WORDS = ctypes.sizeof(StreamStats) // 8
@@ -58,9 +58,10 @@ class Reader:
             slot = self._slots[index]
             words = array("Q", slot[:_LANE_WORDS])
             named = min(LaneStats.at(words).named, MAX_NAMED)
-            _add_to(lanes, owner - 1, _without_old_gauges(LaneStats, words, live))
+            _merge(LaneStats, lanes, owner - 1, _without_old_gauges(LaneStats, words, live))
             for name, stream in _streams(slot, named):
-                _add_to(streams, name, _without_old_gauges(StreamStats, stream, live))
+                stream = _without_old_gauges(StreamStats, stream, live)
+                _merge(StreamStats, streams, name, stream)
         return Reading(
             head,
             self._arena.accelerator,
@@ -78,16 +79,25 @@ def _streams(slot: memoryview, named: int) -> Iterator[tuple[str, array[int]]]:
         yield name, words
 
 
-def _without_old_gauges(
-    kind: type[LaneStats] | type[StreamStats], words: array[int], live: bool
-) -> array[int]:
+def _without_old_gauges(kind: type[Words], words: array[int], live: bool) -> array[int]:
     """What a dead process had last shown is not so any more; what it counted is."""
     if not live:
         seen = kind.at(words)
-        for name in kind.GAUGES:
+        for name in (*kind.GAUGES, *kind.MOMENTS):
             setattr(seen, name, 0)
     return words
 
 
-def _add_to(sums: dict[_Key, array[int]], key: _Key, words: array[int]) -> None:
-    sums[key] = array("Q", map(add, sums[key], words)) if key in sums else words
+def _merge(kind: type[Words], sums: dict[_Key, array[int]], key: _Key, words: array[int]) -> None:
+    """Add a slot's words to those of the same lane or stream; of moments, keep the earliest."""
+    if key not in sums:
+        sums[key] = words
+        return
+    seen = kind.at(sums[key]), kind.at(words)
+    earliest = {
+        name: min(filter(None, (getattr(one, name) for one in seen)), default=0)
+        for name in kind.MOMENTS
+    }
+    sums[key] = array("Q", map(add, sums[key], words))
+    for name, ns in earliest.items():
+        setattr(kind.at(sums[key]), name, ns)

@@ -36,7 +36,7 @@ from qdec.errors import QdecError, WireCode, WireError
 from qdec.lane.library import Library
 from qdec.lane.offload import Offload
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
-from qdec.lane.schedule import Turn, Waiting, effective_due, plan
+from qdec.lane.schedule import NEVER, Turn, Waiting, effective_due, plan
 from qdec.lane.session import Arrival, Session, Terms
 from qdec.lane.stats import Slot, StreamStats, tally_name
 from qdec.security.access import LOCAL, STATUS, Access, OpenStream, Watch
@@ -371,6 +371,10 @@ class LaneCore:
             jobs = self._section(now)
             if not jobs:
                 continue
+            if not self.stats.oldest_due_ns:
+                # Before what cannot be interrupted: who hangs there says since when.
+                first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
+                self.stats.oldest_due_ns = first
             for job in jobs:
                 self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
             windows = run_jobs(jobs, _MAX_BATCH)
@@ -387,6 +391,8 @@ class LaneCore:
                 break
         for session in answered.values():
             self._commit(session, now)
+        if not self._ready and not self.awaiting:
+            self.stats.oldest_due_ns = 0
         return decoded
 
     def _answered(self, session: Session, now: int) -> None:
@@ -533,6 +539,7 @@ class LaneCore:
     def show(self) -> None:
         """Bring the gauges up to date; called a few times a second."""
         backlog = credit = 0
+        oldest = NEVER
         for session in self._sessions.values():
             decoder = session.decoder
             waiting, free = (
@@ -544,11 +551,15 @@ class LaneCore:
                 session.paused = None
                 self._send(session.peer, Proceed(session.handle, session.epoch))
             session.tally.show(is_open=True, backlog=waiting, credit=free)
+            came = decoder.oldest()
+            if came is not None:
+                oldest = min(oldest, came.t_recv + session.terms.deadline_ns)
             backlog += waiting
             credit += free
         self.stats.open_streams = len(self._sessions)
         self.stats.backlog_rounds = backlog
         self.stats.credits_rounds = credit
+        self.stats.oldest_due_ns = 0 if oldest == NEVER else oldest
 
     def status(self) -> dict[str, Any]:
         """Counters and streams, for STATUS_REPLY. Nothing of the data itself."""

@@ -143,6 +143,12 @@ def dense(sparse: dict[str, int]) -> list[int]:
 class Words(ctypes.Structure):
     """Named words; `ctypes` makes ``stats.rounds += 1`` a load and a store without a call."""
 
+    # Sums over slots make sense of counters always, of gauges while their writers live, and of
+    # moments never: there the earliest counts.
+    COUNTERS: tuple[str, ...] = ()
+    GAUGES: tuple[str, ...] = ()
+    MOMENTS: tuple[str, ...] = ()
+
     @classmethod
     def at(cls, memory: _Memory, offset: int = 0) -> Self:
         """The words that lie at `offset` bytes of writable memory."""
@@ -178,6 +184,9 @@ class LaneStats(Words):
         denied: requests that a key has no right to.
         throttled: messages dropped because their key had sent more than it may.
         open_streams, backlog_rounds, credits_rounds: as they were a moment ago.
+        oldest_due_ns: when the oldest window that is accepted and not answered is due, ns of
+            CLOCK_MONOTONIC; 0 if there is none. It is written before a section begins, too, so that
+            it tells how overdue a window is whose lane hangs.
         named: streams that the slot has counters for.
         queue: received -> decoding starts.
         decode: a batch, divided by its windows.
@@ -208,6 +217,7 @@ class LaneStats(Words):
         "throttled",
     )
     GAUGES = ("open_streams", "backlog_rounds", "credits_rounds")
+    MOMENTS = ("oldest_due_ns",)
     STAGES = ("queue", "decode", "answer", "window", "overhead", "accelerator")
 
     turns: int
@@ -231,10 +241,11 @@ class LaneStats(Words):
     open_streams: int
     backlog_rounds: int
     credits_rounds: int
+    oldest_due_ns: int
     named: int
 
     _fields_ = (
-        *((name, _WORD) for name in (*COUNTERS, *GAUGES, "named")),
+        *((name, _WORD) for name in (*COUNTERS, *GAUGES, *MOMENTS, "named")),
         ("answered_words", _WORD * (_MAX_TIER * len(OUTCOMES))),
         ("fallback_words", _WORD * _MAX_REASON),
         *((f"{stage}_words", _WORD * Histogram.WORDS) for stage in STAGES),
@@ -364,7 +375,7 @@ class Slot:
         self.lane = LaneStats.at(self._memory)
         self._streams = {one.name: one for one in map(self._stream_at, range(self.lane.named))}
         for one in (self.lane, *self._streams.values()):
-            for name in one.GAUGES:  # whoever set them is gone
+            for name in (*one.GAUGES, *one.MOMENTS):  # whoever set them is gone
                 setattr(one, name, 0)
 
     def stream(self, name: str) -> StreamStats:
