@@ -118,9 +118,14 @@ def prometheus(tmp_path: Path, target: str) -> Iterator[str]:
     assert "127.0.0.1:9600" in text
     assert "scrape_interval: 5s" in text
     config = tmp_path / "prometheus.yml"
-    config.write_text(
-        text.replace("127.0.0.1:9600", target).replace("interval: 5s", "interval: 200ms")
-    )
+    assert "- prometheus/qdec.rules.yml" in text
+    for ours, here in (
+        ("127.0.0.1:9600", target),
+        ("interval: 5s", "interval: 200ms"),
+        ("- prometheus/", f"- {CONFIGS}/prometheus/"),
+    ):
+        text = text.replace(ours, here)
+    config.write_text(text)
     log = tmp_path / "prometheus.log"
     listen = f"127.0.0.1:{free_port()}"
     with log.open("wb") as sink:

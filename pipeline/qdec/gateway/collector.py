@@ -7,6 +7,7 @@ bounded by the configuration: lanes, tiers, and the streams that it names.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
@@ -179,6 +180,7 @@ def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:
         for i, lane in enumerate(lanes):
             gauge.add_metric([str(i)], getattr(lane, attribute))
         yield gauge
+    yield _overdue(lanes, time.monotonic_ns())
     yield from _answers(lanes)
     fallbacks = CounterMetricFamily(
         "qdec_fallback_windows",
@@ -198,6 +200,18 @@ def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:
         for stage in LaneStats.STAGES:
             _add_histogram(stages, [str(i), stage], getattr(lane, stage))
     yield stages
+
+
+def _overdue(lanes: list[LaneStats], now: int) -> Metric:
+    overdue = GaugeMetricFamily(
+        "qdec_overdue_seconds",
+        "For how long the oldest window that is not answered has been due; 0 if none is.",
+        labels=["lane"],
+    )
+    for i, lane in enumerate(lanes):
+        late = now - lane.oldest_due_ns if lane.oldest_due_ns else 0
+        overdue.add_metric([str(i)], max(0, late) / 1e9)
+    return overdue
 
 
 def _answers(lanes: list[LaneStats]) -> Iterator[Metric]:
