@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +34,7 @@ def serve(
 
     SIGTERM drains and exits; SIGHUP reads the configuration and the authorised keys again.
     """
+    from qdec import logs
     from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
     from qdec.config import Config, LaneConfig, ServiceSection, load_config, stream_error
@@ -44,11 +44,7 @@ def serve(
     from qdec.supervisor.keys import curve_secret
     from qdec.supervisor.run import Supervisor
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(name)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up("supervisor", logging.DEBUG if verbose else logging.INFO)
     if config is not None and endpoint:
         raise typer.BadParameter("--endpoint goes without --config")
     if config is not None:

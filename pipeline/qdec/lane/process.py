@@ -7,6 +7,7 @@ import time
 
 import zmq
 
+from qdec import logs
 from qdec.accelerator.doorbells import Doorbells, ring, silence
 from qdec.accelerator.link import Link
 from qdec.arena import Arena
@@ -65,6 +66,7 @@ class LaneProcess:
             return 0
         config = Config.model_validate(message["config"])
         lane = int(message["post"])
+        logs.call_process(f"lane{lane}")
         self._set_up(config, lane)
         slot = self._slot(message["slot"])
         link = self._link(message["slot"])

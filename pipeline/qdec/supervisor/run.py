@@ -142,6 +142,7 @@ class Supervisor:
                 f"--control-fd={theirs.fileno()}",
                 f"--arena-fd={arena}",
                 f"--parent={os.getpid()}",
+                f"--role={role.name}",
                 "--doorbells",
                 *map(str, bells),
             ],
