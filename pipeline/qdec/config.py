@@ -38,6 +38,7 @@ from qdec.match.tier import FALLBACK, Tier
 from qdec.neural.engine import Choice, PrecisionChoice
 from qdec.neural.store import SUFFIX
 from qdec.security.grants import Grant, read_grants
+from qdec.slo import OBJECTIVES, Slo
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
@@ -82,6 +83,7 @@ class StreamDefaults(_Frozen):
         escalate: tiers that are asked next, in this order, where `tier` is not sure enough.
         escalate_below: the confidence that is not enough.
         cycle_us: time in which a round comes, for ``auto`` to know whether a tier can keep up.
+        slo: what is promised, and when to ask for a pause; a stream's table changes what it names.
     """
 
     tier: str = "matching"
@@ -93,6 +95,7 @@ class StreamDefaults(_Frozen):
     escalate: Annotated[tuple[str, ...], _FromList, Field(max_length=4)] = ()
     escalate_below: Annotated[float, Field(gt=0, lt=1)] = 0.9
     cycle_us: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    slo: Slo = Slo()
 
     @field_validator("tier")
     @classmethod
@@ -364,7 +367,7 @@ def parse_config(text: str, *, path: Path) -> Config:
     inherited = _inherited(raw)
     if inherited:
         raw["stream"] = [
-            {**{key: raw["defaults"][key] for key in keys}, **one} if keys else one
+            _with_defaults(one, raw["defaults"], keys) if keys else one
             for one, keys in zip(raw["stream"], inherited, strict=True)
         ]
     try:
@@ -400,9 +403,22 @@ def _inherited(raw: dict[str, Any]) -> list[tuple[str, ...]]:
         return []
     given = defaults if isinstance(defaults, dict) else {}
     return [
-        tuple(key for key in given if key not in one) if isinstance(one, dict) else ()
+        tuple(key for key in given if key not in one or key == "slo")
+        if isinstance(one, dict)
+        else ()
         for one in streams
     ]
+
+
+def _with_defaults(
+    stream: dict[str, Any], defaults: dict[str, Any], keys: tuple[str, ...]
+) -> dict[str, Any]:
+    """A stream of a parsed file with what it gets from ``[defaults]``."""
+    merged = {**{key: defaults[key] for key in keys}, **stream}
+    ours, general = stream.get("slo"), defaults.get("slo")
+    if isinstance(ours, dict) and isinstance(general, dict):
+        merged["slo"] = {**general, **ours}
+    return merged
 
 
 def _at_home(stream: StreamConfig, folder: Path, models: Path | None) -> StreamConfig:
@@ -652,6 +668,8 @@ def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
         table = _TABLES.get(str(loc[0]), Config) if len(loc) > 1 else Config
+        if "slo" in loc[:-1]:
+            table = Slo
         known = list(table.model_fields)
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
         hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
@@ -676,6 +694,10 @@ _WRITE = {
 def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
     """What to write instead of a value of the wrong shape; empty if it is not about the shape."""
     table = str(loc[0])
+    if kind == "model_type" and loc[-1] == "slo":
+        return f"write it as a table: [{table}.slo]"
+    if kind == "literal_error" and "pause_on" in loc:
+        return f"write some of {', '.join(OBJECTIVES)}"
     if (len(loc) == 1 and kind == "tuple_type") or (len(loc) == 2 and kind == "model_type"):
         return f"write [[{table}]] with two brackets, one such table for each"
     if kind == "model_type":
@@ -686,28 +708,37 @@ def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
         return "write a list: lanes = [0, 1]"
     if kind == "tuple_type" and loc[-1] == "escalate":
         return 'write a list: escalate = ["guarded"]'
+    if kind == "tuple_type" and loc[-1] == "pause_on":
+        return 'write a list: pause_on = ["deadline"]'
     if kind in ("tuple_type", "too_short"):
         return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
     return _WRITE.get(kind, "")
 
 
 def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
-    """Line of the key at `loc`, or of its table's header where the key itself is absent."""
+    """Line of the key at `loc`, or of the innermost table around it that the file has."""
     table = str(loc[0]) if loc else ""
     index = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else None
-    key = next((str(part) for part in loc[1:] if isinstance(part, str)), None)
+    keys = [str(part) for part in loc[1:] if isinstance(part, str)]
     seen = -1
     inside = False
-    header: int | None = None
+    depth = 0  # how many of the keys the tables around this line are
+    found_at: tuple[int, int | None] = 0, None
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
-        found = re.match(r"^\[\[?\s*([A-Za-z0-9_\-]+)\s*\]\]?", stripped)
-        if found:
-            if found[1] == table:
+        header = re.match(r"^\[\[?\s*([A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*)\s*\]\]?", stripped)
+        if header:
+            name, *below = header[1].split(".")
+            if not below and name == table:
                 seen += 1
-            inside = found[1] == table and (index is None or seen == index)
-            if inside:
-                header = number
-        elif inside and key and re.match(rf"^[\"']?{re.escape(key)}[\"']?\s*=", stripped):
+            inside = (
+                name == table and (index is None or seen == index) and below == keys[: len(below)]
+            )
+            depth = len(below)
+            if inside and (found_at[1] is None or depth > found_at[0]):
+                found_at = depth, number
+            continue
+        key = keys[depth] if inside and depth < len(keys) else None
+        if key and re.match(rf"^[\"']?{re.escape(key)}[\"']?\s*=", stripped):
             return number
-    return header
+    return found_at[1]

@@ -13,16 +13,6 @@ from qdec.arena import Arena
 from qdec.config import StreamConfig
 from qdec.gateway.process import Gateway
 
-# What rules and boards already ask for, and the lanes' watchdog is about to count.
-_COMING = {
-    "qdec_slo_windows_total",
-    "qdec_slo_violations_total",
-    "qdec_slo_budget_ratio",
-    "qdec_slo_burn_rate",
-    "qdec_stream_paused",
-    "qdec_breaker_open",
-}
-
 
 def exported_names(folder: Path) -> set[str]:
     """Names of all samples of a service with one stream."""
@@ -32,7 +22,7 @@ def exported_names(folder: Path) -> set[str]:
     arena = Arena.create()
     page = Gateway(Arena(arena.reader()), settings).metrics("").body.decode()
     families = text_string_to_metric_families(page)
-    return {sample.name for family in families for sample in family.samples} | _COMING
+    return {sample.name for family in families for sample in family.samples}
 
 
 def named_in(text: str) -> set[str]:

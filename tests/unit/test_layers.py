@@ -36,6 +36,7 @@ LATER = {
     "doctor",
     "cli",
     "config",
+    "slo",
     "control",
     "arena",
     "child",

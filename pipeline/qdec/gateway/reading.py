@@ -82,22 +82,19 @@ def _streams(slot: memoryview, named: int) -> Iterator[tuple[str, array[int]]]:
 def _without_old_gauges(kind: type[Words], words: array[int], live: bool) -> array[int]:
     """What a dead process had last shown is not so any more; what it counted is."""
     if not live:
-        seen = kind.at(words)
-        for name in (*kind.GAUGES, *kind.MOMENTS):
-            setattr(seen, name, 0)
+        for word in kind.fleeting():
+            words[word] = 0
     return words
 
 
 def _merge(kind: type[Words], sums: dict[_Key, array[int]], key: _Key, words: array[int]) -> None:
-    """Add a slot's words to those of the same lane or stream; of moments, keep the earliest."""
-    if key not in sums:
+    """Take a slot's words together with those of the same lane or stream; see `Words`."""
+    before = sums.get(key)
+    if before is None:
         sums[key] = words
         return
-    seen = kind.at(sums[key]), kind.at(words)
-    earliest = {
-        name: min(filter(None, (getattr(one, name) for one in seen)), default=0)
-        for name in kind.MOMENTS
-    }
-    sums[key] = array("Q", map(add, sums[key], words))
-    for name, ns in earliest.items():
-        setattr(kind.at(sums[key]), name, ns)
+    merged = sums[key] = array("Q", map(add, before, words))
+    for word in kind.words_of(kind.MOMENTS):
+        merged[word] = min(filter(None, (before[word], words[word])), default=0)
+    for word in kind.words_of(kind.PEAKS):
+        merged[word] = max(before[word], words[word])

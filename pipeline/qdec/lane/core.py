@@ -33,12 +33,15 @@ from qdec.bus.wire import (
 from qdec.commit import Job, run_jobs
 from qdec.config import Config
 from qdec.errors import QdecError, WireCode, WireError
+from qdec.lane.burn import NO_BURN
+from qdec.lane.degraded import Verdict
 from qdec.lane.library import Library
 from qdec.lane.offload import Offload
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
 from qdec.lane.schedule import NEVER, Turn, Waiting, effective_due, plan
 from qdec.lane.session import Arrival, Session, Terms
 from qdec.lane.stats import Slot, StreamStats, tally_name
+from qdec.lane.watchdog import Watchdog
 from qdec.security.access import LOCAL, STATUS, Access, OpenStream, Watch
 from qdec.security.rarely import Rarely
 from qdec.windows.cut import answer_bytes
@@ -56,6 +59,9 @@ _TELL_NS = 100_000_000
 # No deadline, however short, keeps the lane from decoding some windows together.
 _SHORTEST_SECTION_NS = 200_000
 _SLICE_NS = 500_000
+# A stream's objectives are judged at one in so many calls of `show`: about once a second, and not
+# all streams' at a time.
+_SHOWS_PER_STEP = 10
 
 
 class LaneCore:
@@ -113,6 +119,8 @@ class LaneCore:
         self.access = Access(config.keys)
         self._rarely = Rarely(log)
         self._tell_at: dict[str, int] = {}
+        self._watches: dict[str, Watchdog] = {}
+        self._shown = 0
 
     @property
     def sessions(self) -> int:
@@ -135,13 +143,16 @@ class LaneCore:
         return math.inf if self._offload is None else self._offload.wake_at / 1e9
 
     def configure(self, config: Config) -> None:
-        """Use a new configuration for streams that open from now on.
+        """Use a new configuration for streams that open from now on, and its objectives for all.
 
         A stream that belongs to another lane now is closed here: resuming leads its client there.
         So is one whose client has no right to it any more.
         """
         self._doorkeeper.config = config
         self.access.adopt(config.keys)
+        slos = {one.name: one.slo for one in config.stream}
+        for name in [one for one in self._watches if one.split("/")[0] not in slos]:
+            del self._watches[name]
         if self._offload is not None:
             self._offload.margin.least = config.accelerator.margin_us * 1000
         owns = self._doorkeeper.owns
@@ -153,6 +164,9 @@ class LaneCore:
             if revoked or not owns(session.terms):
                 self._drop(session)
                 self._send(session.peer, Closed(session.handle, session.epoch))
+            else:
+                slo = slos.get(session.terms.stream, session.terms.slo)
+                session.watch.adopt(slo, session.terms.deadline_ns)
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -288,8 +302,8 @@ class LaneCore:
         self._last_epoch = max(self._last_epoch + 1, time.time_ns())
         handle = self._next_handle
         self._next_handle += 1
-        tally = self._tally(terms)
-        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key, tally, user)
+        watch = self._watch(terms)
+        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key, watch, user)
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
         if terms.kinds is not None and self._offload is None:
@@ -322,16 +336,25 @@ class LaneCore:
             parts=list(opening.endpoints),
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
+        if watch.degradation.paused:
+            self._pause(session, PauseReason.DEGRADED)
 
-    def _tally(self, terms: Terms) -> StreamStats:
-        """Counters of a stream: shared if the configuration names it, else its own affair."""
-        named = any(one.name == terms.stream for one in self._doorkeeper.config.stream)
-        return (
-            self._slot.stream(tally_name(terms.stream, terms.share[0])) if named else StreamStats()
-        )
+    def _watch(self, terms: Terms) -> Watchdog:
+        """Counters and objectives of a stream: they last if the configuration names it."""
+        if all(one.name != terms.stream for one in self._doorkeeper.config.stream):
+            return Watchdog(terms.slo, terms.deadline_ns, StreamStats())
+        name = tally_name(terms.stream, terms.share[0])
+        found = self._watches.get(name)
+        if found is None:
+            found = Watchdog(terms.slo, terms.deadline_ns, self._slot.stream(name))
+            self._watches[name] = found
+        else:
+            found.adopt(terms.slo, terms.deadline_ns)
+        return found
 
     def _drop(self, session: Session) -> None:
         session.tally.show(is_open=False)
+        session.tally.show_burn(NO_BURN)
         del self._sessions[session.handle]
         self._ready.pop(session.handle, None)
         if self._offload is not None:
@@ -541,6 +564,8 @@ class LaneCore:
         """Bring the gauges up to date; called a few times a second."""
         backlog = credit = 0
         oldest = NEVER
+        now = self._clock()
+        self._shown += 1
         for session in self._sessions.values():
             decoder = session.decoder
             waiting, free = (
@@ -551,7 +576,10 @@ class LaneCore:
                 # A client that pauses sends nothing whose answer could say so.
                 session.paused = None
                 self._send(session.peer, Proceed(session.handle, session.epoch))
-            session.tally.show(is_open=True, backlog=waiting, credit=free)
+            if (session.handle + self._shown) % _SHOWS_PER_STEP == 0:
+                self._judge(session, now)
+            paused = session.paused or 0
+            session.tally.show(is_open=True, backlog=waiting, credit=free, paused=paused)
             came = decoder.oldest()
             if came is not None:
                 oldest = min(oldest, came.t_recv + session.terms.deadline_ns)
@@ -561,6 +589,22 @@ class LaneCore:
         self.stats.backlog_rounds = backlog
         self.stats.credits_rounds = credit
         self.stats.oldest_due_ns = 0 if oldest == NEVER else oldest
+        if self._offload is not None:
+            self._offload.show()
+
+    def _judge(self, session: Session, now: int) -> None:
+        """Look at a stream's objectives; have its controller pause, or go on."""
+        watch, name = session.watch, session.terms.stream
+        verdict = watch.step(now)
+        if verdict is None or session.paused is PauseReason.DRAINING:
+            return
+        if verdict is Verdict.PAUSE:
+            log.warning("stream %s is asked to pause: %s", name, watch.degradation.why)
+            self._pause(session, PauseReason.DEGRADED)
+        elif session.paused is PauseReason.DEGRADED:
+            log.warning("stream %s may proceed: its objectives are watched", name)
+            session.paused = None
+            self._send(session.peer, Proceed(session.handle, session.epoch))
 
     def status(self) -> dict[str, Any]:
         """Counters and streams, for STATUS_REPLY. Nothing of the data itself."""

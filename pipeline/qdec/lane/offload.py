@@ -78,6 +78,8 @@ class Offload:
             return 0, DOWN
         if link.generation != self._generation:  # what was known of the last one is void
             self._generation = link.generation
+            for tier in self._breakers:
+                self._stats.breaker_words[tier] = 0
             self._breakers.clear()
             self._unknown.clear()
         most = self._breaker(tier).room(now)
@@ -88,7 +90,11 @@ class Offload:
     def answered_here(self, session: Session, jobs: Sequence[Job], now: int) -> None:
         """Count windows of a stream that the lane answers because there is no room."""
         reason = self.room(session.terms.tier, now)[1]
-        self._stats.fell_back(reason, sum(len(job.syndrome) for job in jobs))
+        self._fell_back(session, reason, sum(len(job.syndrome) for job in jobs))
+
+    def _fell_back(self, session: Session, reason: int, windows: int) -> None:
+        self._stats.fell_back(reason, windows)
+        session.tally.fallbacks += windows
 
     def hand_over(self, session: Session, job: Job, now: int) -> None:
         """Have a job of a stream decoded, there or (if that cannot be) here."""
@@ -122,6 +128,11 @@ class Offload:
             return None
         kind = kinds.get(job.stream.key(job))
         return None if kind in self._unknown else kind
+
+    def show(self) -> None:
+        """Bring the gauges up to date."""
+        for tier, breaker in self._breakers.items():
+            self._stats.breaker_words[tier] = breaker.is_open
 
     def _breaker(self, tier: Tier) -> Breaker:
         found = self._breakers.get(tier)
@@ -196,7 +207,7 @@ class Offload:
             self._withdraw(slot)
             self._waited(one, now)
             self._breaker(one.session.terms.tier).miss(now)
-            self._stats.fell_back(DEADLINE, len(one.job.syndrome))
+            self._fell_back(one.session, DEADLINE, len(one.job.syndrome))
             self._matched.append(one.until)
             found.append((one.session, one.job))
             spent += one.cost
@@ -223,7 +234,7 @@ class Offload:
         self._plan()
 
     def _owe(self, session: Session, job: Job, reason: int) -> None:
-        self._stats.fell_back(reason, len(job.syndrome))
+        self._fell_back(session, reason, len(job.syndrome))
         self._owed.append((session, job))
 
     def _plan(self) -> None:

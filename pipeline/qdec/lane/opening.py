@@ -158,6 +158,7 @@ class Doorkeeper:
             wanted.deadline_us * 1000,
             int(self.config.service.gap_ms * 1e6),
             int(self.config.service.pause_ms * 1e6),
+            wanted.slo,
             networks,
             switching.digest,
             part,
@@ -271,6 +272,7 @@ class Doorkeeper:
                 one for one in defaults.escalate if not Tier.from_label(one).accelerated
             ),
             "escalate_below": defaults.escalate_below,
+            "slo": defaults.slo,
         }
         return StreamConfig.model_construct(**options)
 
