@@ -225,6 +225,8 @@ class ServiceSection(_Frozen):
         gap_ms: how long a missing round may be outstanding before it is erased.
         pause_ms: commit latency at which a stream is asked to pause.
         stall_s: a lane whose loop has not turned for this long is killed and replaced.
+        overdue_s: likewise a lane that leaves the window it should answer next unanswered for this
+            long after it was due.
         realtime: ``auto`` takes what the operating system gives (SCHED_FIFO, locked memory) as long
             as a core is left without a lane; ``off`` leaves everything as it is; with ``require`` a
             lane that cannot have it does not start.
@@ -241,6 +243,7 @@ class ServiceSection(_Frozen):
     gap_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     pause_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     stall_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
+    overdue_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
     realtime: RealTime = "auto"
     realtime_priority: Annotated[int, Field(ge=1, le=98)] = 20
     max_streams: Annotated[int, Field(ge=1, le=65_536)] = 1024

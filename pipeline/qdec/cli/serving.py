@@ -37,12 +37,15 @@ def serve(
     from qdec import logs
     from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
-    from qdec.config import Config, LaneConfig, ServiceSection, load_config, stream_error
+    from qdec.config import AUTO, Config, LaneConfig, ServiceSection, load_config, stream_error
     from qdec.doctor.security import insecure
     from qdec.lane.library import Library
     from qdec.supervisor.auto import settle
     from qdec.supervisor.keys import curve_secret
+    from qdec.supervisor.notify import notify
+    from qdec.supervisor.policy import WARM_UP_S
     from qdec.supervisor.run import Supervisor
+    from qdec.supervisor.telling import extension
 
     logs.set_up("supervisor", logging.DEBUG if verbose else logging.INFO)
     if config is not None and endpoint:
@@ -55,6 +58,8 @@ def serve(
         settings = Config(service=ServiceSection(plain_tcp=True), lane=(lane,))
     curve_secret(settings)  # before anything that takes time
     warnings = insecure(settings)
+    if any(stream.tier == AUTO for stream in settings.stream):
+        notify("STATUS=measuring how to answer streams", extension(WARM_UP_S))
     settings = settle(settings, config)
     if check:
         library = Library()

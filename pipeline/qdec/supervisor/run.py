@@ -24,10 +24,13 @@ from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.supervisor.auto import settle
 from qdec.supervisor.keys import cursor_key, curve_secret
-from qdec.supervisor.notify import notify, watchdog_interval_s
-from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Role, Spawn
+from qdec.supervisor.lookout import Lookout
+from qdec.supervisor.notify import notify
+from qdec.supervisor.policy import WARM_UP_S, Action, Assign, Drain, Kill, Policy, Role, Spawn
 from qdec.supervisor.slots import Slots
 from qdec.supervisor.table import ACCELERATOR, GATEWAY, LANE, changed_posts, process_table
+from qdec.supervisor.telling import Teller, describe, extension
+from qdec.supervisor.vigil import Vigil
 
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
@@ -62,13 +65,16 @@ class Supervisor:
         self._accelerator = self._arena.share_accelerator()
         self._doorbells = Doorbells.create(_slots_in_use(config))
         self._policy = Policy(process_table(config), config.service.stall_s, config.service.drain_s)
+        self._lookout = Lookout(self._arena, self._slots, self._policy)
+        self._vigil = Vigil(config.service.stall_s, config.service.overdue_s)
+        self._teller = Teller(WARM_UP_S)
+        self._reload_words = ""
         self._processes: dict[int, _Process] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._announced = False
         self._give_up: float | None = None
         self._failure: ConfigError | None = None
-        self._next_watchdog = 0.0
         self._candidate = config
         self._checking: subprocess.Popen[bytes] | None = None
         self._shown = 0
@@ -280,8 +286,9 @@ class Supervisor:
                 self._reload()
             elif number in (signal.SIGTERM, signal.SIGINT) and self._give_up is None:
                 log.info("draining: answering what was accepted")
-                notify("STOPPING=1", "STATUS=draining")
-                self._give_up = time.monotonic() + self._config.service.drain_s + 5
+                patience = self._config.service.drain_s + 5
+                self._give_up = time.monotonic() + patience
+                notify("STOPPING=1", "STATUS=draining", extension(patience + 5))
                 self._policy.stop()
 
     def _enforce_drain(self) -> None:
@@ -307,6 +314,7 @@ class Supervisor:
         if self._checking is not None:
             self._checking.kill()
             self._checking.communicate()
+        self._reload_words = "checking a new configuration"
         self._checking = subprocess.Popen(
             [sys.executable, "-m", "qdec", "serve", "--config", str(self._path), "--check"],
             stdin=subprocess.DEVNULL,
@@ -316,7 +324,8 @@ class Supervisor:
 
     def _refuse_reload(self, why: str) -> None:
         log.error("the new configuration is refused, the old one stays: %s", why)
-        notify("READY=1", "STATUS=serving; the last reload was refused")
+        self._reload_words = "the last reload was refused"
+        notify("READY=1")
 
     def _finish_reload(self) -> None:
         if self._checking is None or self._checking.poll() is None:
@@ -349,22 +358,33 @@ class Supervisor:
                 self._tell(child, "drain", seconds=0)
         self._config = new
         self._policy.adopt(process_table(new), new.service.stall_s, new.service.drain_s)
+        self._vigil.adopt(new.service.stall_s, new.service.overdue_s)
         for one in self._policy.children:
             self._tell(one.id, "configure", config=self._config_json())
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
-        notify("READY=1", "STATUS=serving")
+        self._reload_words = ""
+        notify("READY=1")
 
     def _report(self) -> None:
         if self._policy.started and not self._announced and self._give_up is None:
             self._announced = True
             endpoints = ", ".join(e for lane in self._config.lane for e in lane.endpoints)
             log.info("ready: %s", endpoints)
-            notify("READY=1", f"STATUS=serving on {endpoints}", f"MAINPID={os.getpid()}")
-        interval = watchdog_interval_s()
+            notify("READY=1", f"MAINPID={os.getpid()}")
         now = time.monotonic()
-        if interval and self._policy.ready and now >= self._next_watchdog:
-            self._next_watchdog = now + interval
-            notify("WATCHDOG=1")
+        if self._give_up is not None:
+            self._teller.ping(now)  # it will be given up in time
+            return
+        verdict = self._vigil.look(now, self._lookout.sights(self._config))
+        for one in verdict.give_up:
+            self._carry_out(Kill(one.child, one.reason))
+        if not self._announced:
+            self._teller.warming(now)
+        state = self._lookout.state(self._config)
+        words = describe(state, verdict.worry, self._reload_words, started=self._announced)
+        self._teller.words(now, words)
+        if self._announced and not verdict.worry:
+            self._teller.ping(now)
 
 
 def _slots_in_use(config: Config) -> int:
