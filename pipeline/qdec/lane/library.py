@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     switching: Switching
 
 
+_CodeKey = tuple[str, str, tuple[int, ...] | None, str | None]
 _KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None, Switching]
 _BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None, Switching]
 
@@ -73,7 +74,7 @@ class Library:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
+        self._codes: OrderedDict[_CodeKey, Code] = OrderedDict()
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: WeakKeyDictionary[WindowBank, str] = WeakKeyDictionary()
@@ -86,16 +87,17 @@ class Library:
         text: str,
         round_map: Sequence[int] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        prior: str | None = None,
     ) -> Code:
         """The code of a text; parsed if it is new.
 
         Raises:
             CodeError: see `Code.parse`.
         """
-        key = (kind, text, None if round_map is None else tuple(round_map))
+        key = (kind, text, None if round_map is None else tuple(round_map), prior)
         code = self._codes.get(key)
         if code is None:
-            code = Code.parse(kind, text, round_map=round_map, limits=limits)
+            code = Code.parse(kind, text, round_map=round_map, prior=prior, limits=limits)
             self._codes[key] = code
             if len(self._codes) > _KEPT_CODES:
                 self._codes.popitem(last=False)
@@ -115,7 +117,9 @@ class Library:
 
     def _from_files(self, stream: StreamConfig) -> Code:
         rounds = None if stream.map is None else read_round_map(stream.map)
-        return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
+        prior = None if stream.prior is None else read_code_text(stream.prior)
+        text = read_code_text(stream.code)
+        return self.code(code_kind(stream.code), text, rounds, prior=prior)
 
     def bank(
         self,
