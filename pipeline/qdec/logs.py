@@ -51,7 +51,7 @@ def set_up(process: str, level: int = logging.INFO) -> None:
         return
     root.setLevel(level)
     if goes_to_journal():
-        root.addHandler(JournalHandler())
+        root.addHandler(JournalHandler(JOURNAL_SOCKET))
         sys.excepthook = _log_last_words
     else:
         handler = logging.StreamHandler(sys.stderr)
@@ -81,7 +81,7 @@ def goes_to_journal(environment: Mapping[str, str] = os.environ, fd: int = 2) ->
 class JournalHandler(logging.Handler):
     """Sends records to the journal."""
 
-    def __init__(self, address: str = JOURNAL_SOCKET) -> None:
+    def __init__(self, address: str) -> None:
         """Send to this socket, whoever listens there now or later."""
         super().__init__()
         self._address = address

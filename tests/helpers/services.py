@@ -66,7 +66,7 @@ def lane_pids(service: Service) -> list[int]:
     found = []
     for child in psutil.Process(service.pid).children():
         with suppress(psutil.Error):  # one that was killed and is not gone yet
-            if "qdec.lane.process" in child.cmdline():
+            if "--role=lane" in child.cmdline():
                 found.append((child.create_time(), child.pid))
     return [pid for _, pid in sorted(found)]
 
