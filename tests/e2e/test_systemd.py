@@ -48,6 +48,12 @@ class Watched:
                     return child
         raise AssertionError(f"no {module}")
 
+    def serving_pid(self) -> int:
+        """Of the lane."""
+        return serving_pid(
+            self.service, log_of=lambda _: "".join(f"{e['MESSAGE']}\n" for e in self.told.journal)
+        )
+
     def pings_between(self, begin: str, end: str) -> int:
         """How many came after words of the status and before those of an entry of the journal."""
         first = max(
@@ -124,13 +130,13 @@ def test_the_status_says_when_the_accelerator_is_away(watched: Watched) -> None:
 
 
 def test_a_lane_that_stands_still_is_not_vouched_for_and_replaced(watched: Watched) -> None:
-    told, first = watched.told, serving_pid(watched.service)
+    told, first = watched.told, watched.serving_pid()
     records = rounds_of_a_shot(500, seed=21)
     with open_guest(watched.service) as stream:
         stop = {200: lambda: os.kill(first, signal.SIGSTOP)}
         assert answers_in(stream_all(stream, records, stop)) == undisturbed(records)
         assert stream.resumes >= 1
-    assert serving_pid(watched.service) != first
+    assert watched.serving_pid() != first
     assert watched.pings_between("degraded: lane 0 does not turn", "its loop has not turned") == 0
     pings = told.told.count(PING)
     told.until(lambda: told.told.count(PING) > pings)

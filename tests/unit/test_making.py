@@ -12,6 +12,7 @@ import stim
 
 from helpers.accelerators import stream_config
 from helpers.lanes import Lane, Stream, config
+from helpers.makings import Making, check
 from helpers.patches import experiment
 from helpers.recordings import recording
 from helpers.weights import random_stack, write
@@ -20,14 +21,12 @@ from qdec.bus.wire import Error, Opened
 from qdec.config import StreamConfig, StreamDefaults
 from qdec.errors import WireCode
 from qdec.lane.library import Library
-from qdec.match import Tier, compile_window
+from qdec.match import Tier
 from qdec.match.escalate import Switching
 from qdec.neural.ising.network import Architecture
 from qdec.neural.ising.patch import Orientation
 from qdec.neural.store import SHIPPED
 from qdec.neural.tensor_file import read_tensors, tensors_sha256, write_tensors
-from qdec.windows.cut import carry_seam
-from qdec.windows.geometry import window_at
 
 SMALL = Architecture((6, 4), (3, 3))
 CIRCUIT = experiment("X", Orientation.ZV, 3, 11, 0.01)
@@ -181,45 +180,25 @@ def answers(stream: StreamConfig, start: int, cursor: bytes = b"") -> tuple[Stre
     return one, one.collect()
 
 
-def check(stream: StreamConfig, rows: np.ndarray, before: np.void | None) -> None:
-    """Assert that windows are answered as this stream's decoder, asked anew, answers them."""
-    plan = Library().plan(stream)
-    frame, seam = np.zeros_like(rows["frame"][0]), np.zeros_like(rows["seam"][0])
-    start = 0
-    if before is not None:
-        frame, seam = before["frame"], before["seam"]
-        start = int(before["first_round"] + before["count"])
-    for row in rows:
-        window = window_at(plan.geometry, start, None)
-        syndrome = PATCH.records[start : window.end].reshape(-1).copy()
-        syndrome[: len(seam)] ^= seam
-        decoder = compile_window(plan.code, plan.tier, plan.geometry, window)
-        answer = decoder.decode(syndrome[None]).bits[0]
-        frame = frame ^ answer[: len(frame)]
-        seam = carry_seam(plan.code.spacetime, window, seam, answer[len(frame) :])
-        np.testing.assert_array_equal(row["frame"], frame)
-        np.testing.assert_array_equal(row["seam"], seam)
-        start += window.commit
-
-
 @pytest.mark.parametrize("more", [{}, {"windows": "9,4"}, {"tier": "correlated"}], ids=str)
 def test_another_making_takes_over_in_mid_shot(tmp_path: Path, more: dict[str, Any]) -> None:
     """From the cursor on, answers are those of the new one; frame and seam go over."""
     old = configured(tmp_path)
     before, first = answers(old, 0)
-    check(old, first, None)
-    assert set(first["made_by"]) == {int(identity(opened(old)), 16)}
     (tmp_path / "new").mkdir()
     new = configured(tmp_path / "new", 0.03, **more)
     after, second = answers(new, before.retain_from, before.cursor)
     assert after.info is not None
-    assert set(second["made_by"]) == {int(after.info.identity, 16)}
-    assert second["made_by"][0] != first["made_by"][0]
-    assert second["window"][0] == first["window"][-1] + 1
+    if "windows" in more:
+        assert before.retain_from % 4
+        new = new.model_copy(update={"windows": "6,3"})  # they do not begin there
+    makings = [Making(old), Making(new)]
+    assert int(after.info.identity, 16) == makings[1].identity != makings[0].identity
+    for rows, one in zip((first, second), makings, strict=True):
+        assert set(rows["made_by"]) == {one.identity}
+    rows = np.concatenate([first, second])
     assert second["seam"].any() or second["frame"].any()
-    begins = before.retain_from % 4 == 0
-    here = new if begins or "windows" not in more else new.model_copy(update={"windows": "6,3"})
-    check(here, second, first[-1])
+    check(rows, PATCH.records, {one.identity: one for one in makings})
 
 
 def test_a_prior_of_other_faults_is_used_and_one_of_other_detectors_is_refused(

@@ -24,6 +24,9 @@ def serve(
     check: Annotated[
         bool, typer.Option("--check", help="Check the configuration and its codes, then exit.")
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="With --check: one JSON object, with identities.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the service in the foreground: supervisor, lanes, a warm spare.
@@ -32,8 +35,12 @@ def serve(
     loopback, which every user of this machine can reach. With one, TCP endpoints speak CURVE and
     need keys ([bold]qdec keys --help[/bold]).
 
-    SIGTERM drains and exits; SIGHUP reads the configuration and the authorised keys again.
+    SIGTERM drains and exits. SIGHUP reads again the configuration, the authorised keys and the
+    files of codes, priors and networks: what is good takes over at the next boundary of each
+    stream's windows, and what is not is refused, with the reason in the log.
     """
+    from json import dumps
+
     from qdec import logs
     from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
@@ -63,6 +70,7 @@ def serve(
     settings = settle(settings, config)
     if check:
         library = Library()
+        identities = {}
         for index, stream in enumerate(settings.stream):
             try:
                 library.warm(stream, settings.service.max_stream_bytes)
@@ -71,7 +79,12 @@ def serve(
             except ConfigError as error:
                 assert config is not None  # there are no streams without one
                 raise stream_error(str(error), config, index) from None
-            typer.echo(f"stream {stream.name}: ok")
+            identities[stream.name] = f"{library.identity(stream):016x}"
+            if not json:
+                typer.echo(f"stream {stream.name}: ok, identity {identities[stream.name]}")
+        if json:
+            typer.echo(dumps({"identities": identities, "warnings": warnings}))
+            return
         for warning in warnings:
             typer.echo(f"warning: {warning}", err=True)
         typer.echo(f"{len(settings.lane)} lanes, {len(settings.stream)} streams: ok")

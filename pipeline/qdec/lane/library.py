@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
+from qdec.lane.making import identity
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.fence import is_beyond_doubt, why_fenced
@@ -75,6 +77,7 @@ class Library:
     def __init__(self) -> None:
         """Start empty."""
         self._codes: OrderedDict[_CodeKey, Code] = OrderedDict()
+        self._read: dict[tuple[Path, Path | None, Path | None], Code] = {}
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: WeakKeyDictionary[WindowBank, str] = WeakKeyDictionary()
@@ -105,7 +108,7 @@ class Library:
         return code
 
     def configured(self, stream: StreamConfig) -> Code:
-        """The code of a configured stream, from its file.
+        """The code of a configured stream, as its files were when it was first asked for.
 
         Raises:
             CodeError: it cannot be read or parsed.
@@ -116,10 +119,13 @@ class Library:
             raise type(error)(f"stream '{stream.name}': {error}") from None
 
     def _from_files(self, stream: StreamConfig) -> Code:
-        rounds = None if stream.map is None else read_round_map(stream.map)
-        prior = None if stream.prior is None else read_code_text(stream.prior)
-        text = read_code_text(stream.code)
-        return self.code(code_kind(stream.code), text, rounds, prior=prior)
+        files = stream.code, stream.map, stream.prior
+        if files not in self._read:
+            rounds = None if stream.map is None else read_round_map(stream.map)
+            prior = None if stream.prior is None else read_code_text(stream.prior)
+            text = read_code_text(stream.code)
+            self._read[files] = self.code(code_kind(stream.code), text, rounds, prior=prior)
+        return self._read[files]
 
     def bank(
         self,
@@ -274,6 +280,16 @@ class Library:
         )
         length = None if stream.endless else code.spacetime.rounds
         return Plan(code, tier, geometry, length, stream.model, stream.switching)
+
+    def identity(self, stream: StreamConfig) -> int:
+        """What makes a configured stream's answers; see `qdec.lane.making`.
+
+        Raises:
+            QdecError: as `plan`.
+        """
+        plan = self.plan(stream)
+        networks = self.networks(plan.tier, plan.model, plan.switching)
+        return identity(plan.code, plan.tier, plan.geometry, networks, plan.switching.digest)
 
     def fence(self, bank: WindowBank, *, budget_s: float = _GATE_S) -> str:
         """Why what a bank answers with loses the code's distance, or an empty string.
