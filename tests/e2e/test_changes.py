@@ -102,13 +102,14 @@ def test_priors_and_tiers_change_under_a_stream_that_goes_on(tmp_path: Path) -> 
 
         write_code(code, 0.003, d=5)
         reload(service)
-        player.play(0.1)
-        wait_for_log(service, "configuration reloaded")
-        write_code(code, 0.003)
+        while "rounds of patch would look otherwise" not in service.log.read_text():
+            player.step()
         code.write_text("not a circuit")
         reload(service)
-        wait_for_log(service, "the old one stays")
+        while service.log.read_text().count("the old one stays") < 2:
+            player.step()
         player.play(0.3)
+        assert stream.resumes == 2
 
         rows = player.check(first, second, third)
         order = [int(one) for one in dict.fromkeys(rows["made_by"].tolist())]

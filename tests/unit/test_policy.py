@@ -273,6 +273,36 @@ def test_who_must_be_alone_is_drained_when_its_successor_is_warm() -> None:
     assert not one.succeeding
 
 
+def test_who_is_first_is_succeeded_before_the_lanes_that_ask_it() -> None:
+    first = Role("accelerator", "accelerator", last=True, alone=True, first=True)
+    one = Policy([lane_role(spares=0), first], STALL, DRAIN)
+    lane, accelerator = served(one)
+    one.supersede([("lane", 0), ("accelerator", 0)])
+    spawned = [one.spawned(a.role, 1.0) for a in one.decide(1.0) if isinstance(a, Spawn)]
+    heir, other = spawned
+    one.warmed(heir, 1.1)
+    assert one.decide(1.1) == []
+    one.warmed(other, 1.2)
+    assert one.decide(1.2) == [Drain(accelerator)]
+    assert one.decide(1.3) == []
+    one.exited(accelerator, 1.4)
+    assert one.decide(1.4) == [Assign(other, 0)]
+    assert one.decide(1.5) == [Assign(heir, 0)]
+    assert one.child(lane).stage is Stage.SERVING
+
+
+def test_lanes_do_not_wait_for_one_that_cannot_get_warm() -> None:
+    first = Role("accelerator", "accelerator", last=True, alone=True, first=True)
+    one = Policy([lane_role(spares=0), first], STALL, DRAIN)
+    served(one)
+    one.supersede([("lane", 0), ("accelerator", 0)])
+    heir, other = [one.spawned(a.role, 1.0) for a in one.decide(1.0) if isinstance(a, Spawn)]
+    one.warmed(heir, 1.1)
+    one.exited(other, 1.1)
+    assert one.decide(1.1) == [Assign(heir, 0)]
+    assert one.served("accelerator") == {0}
+
+
 # -- more than one role ------------------------------------------------------------------------
 
 

@@ -24,9 +24,7 @@ def serve(
     check: Annotated[
         bool, typer.Option("--check", help="Check the configuration and its codes, then exit.")
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="With --check: one JSON object, with identities.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --check: one JSON object.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the service in the foreground: supervisor, lanes, a warm spare.
@@ -70,7 +68,7 @@ def serve(
     settings = settle(settings, config)
     if check:
         library = Library()
-        identities = {}
+        makings = {}
         for index, stream in enumerate(settings.stream):
             try:
                 library.warm(stream, settings.service.max_stream_bytes)
@@ -79,11 +77,13 @@ def serve(
             except ConfigError as error:
                 assert config is not None  # there are no streams without one
                 raise stream_error(str(error), config, index) from None
-            identities[stream.name] = f"{library.identity(stream):016x}"
+            makings[stream.name] = library.making(stream)
             if not json:
-                typer.echo(f"stream {stream.name}: ok, identity {identities[stream.name]}")
+                identity = f"{makings[stream.name].identity:016x}"
+                typer.echo(f"stream {stream.name}: ok, identity {identity}")
         if json:
-            typer.echo(dumps({"identities": identities, "warnings": warnings}))
+            told = {name: making._asdict() for name, making in makings.items()}
+            typer.echo(dumps({"streams": told, "warnings": warnings}))
             return
         for warning in warnings:
             typer.echo(f"warning: {warning}", err=True)

@@ -24,7 +24,7 @@ from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
-from qdec.lane.making import identity
+from qdec.lane.making import Making, identity, shape
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.fence import is_beyond_doubt, why_fenced
@@ -281,15 +281,19 @@ class Library:
         length = None if stream.endless else code.spacetime.rounds
         return Plan(code, tier, geometry, length, stream.model, stream.switching)
 
-    def identity(self, stream: StreamConfig) -> int:
+    def making(self, stream: StreamConfig) -> Making:
         """What makes a configured stream's answers; see `qdec.lane.making`.
 
         Raises:
             QdecError: as `plan`.
         """
         plan = self.plan(stream)
+        ladder = plan.switching.digest
         networks = self.networks(plan.tier, plan.model, plan.switching)
-        return identity(plan.code, plan.tier, plan.geometry, networks, plan.switching.digest)
+        return Making(
+            identity(plan.code, plan.tier, plan.geometry, networks, ladder),
+            shape(plan.code, plan.length, raw=stream.raw, parts=stream.parts),
+        )
 
     def fence(self, bank: WindowBank, *, budget_s: float = _GATE_S) -> str:
         """Why what a bank answers with loses the code's distance, or an empty string.

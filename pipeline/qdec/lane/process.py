@@ -19,6 +19,7 @@ from qdec.errors import ArenaError, ConfigError, QdecError
 from qdec.lane import realtime
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
+from qdec.lane.making import Making
 from qdec.lane.router import Router
 from qdec.lane.session import Arrival
 from qdec.lane.stats import Slot
@@ -65,7 +66,7 @@ class LaneProcess:
                     return 2
                 log.error("%s: its stream will be refused", error)
         realtime.settle()
-        self._child.control.send("warm", identities=self._identities(config))
+        self._child.control.send("warm", makings=self._makings(config))
         while (message := self._child.wait_for("serve")) is not None:
             handed_over = self._serve(message, key, curve)
             if not handed_over:
@@ -75,12 +76,12 @@ class LaneProcess:
         self._child.control.send("drained")
         return 0
 
-    def _identities(self, config: Config) -> dict[str, str]:
-        """What makes the answers of each stream that could be compiled, in 16 hex digits."""
+    def _makings(self, config: Config) -> dict[str, Making]:
+        """What makes the answers of each stream that could be compiled."""
         found = {}
         for stream in config.stream:
             with contextlib.suppress(QdecError):
-                found[stream.name] = f"{self._library.identity(stream):016x}"
+                found[stream.name] = self._library.making(stream)
         return found
 
     def _serve(self, message: Message, key: bytes, curve: str | None) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from qdec.config import Config
+from qdec.lane.making import Making
 from qdec.supervisor.table import ACCELERATOR, LANE
 
-Identities = Mapping[str, str]
+Makings = Mapping[str, Making]
 
 
 def outdated(
-    old: Config, new: Config, wanted: Identities, warm: Mapping[int, Identities]
+    old: Config, new: Config, wanted: Makings, warm: Mapping[int, Makings]
 ) -> set[tuple[str, int]]:
     """(role, post) of processes that are warm with something else than is wanted.
 
@@ -46,6 +47,16 @@ def accelerator_settings(old: Config, new: Config) -> bool:
     return was != (new.accelerated, new.accelerator, len(new.lane))
 
 
-def incomplete(wanted: Identities, warm: Identities) -> list[str]:
+def incomplete(wanted: Makings, warm: Makings) -> list[str]:
     """Streams that a process which got warm for a change could not compile."""
     return sorted(wanted.keys() - warm.keys())
+
+
+def torn(wanted: Makings, warm: Mapping[int, Makings], is_open: Collection[str]) -> list[str]:
+    """Open streams that a change would end: their rounds would look otherwise from now on."""
+    return sorted(
+        name
+        for name, one in wanted.items()
+        if name in is_open
+        and any(known[name].shape != one.shape for known in warm.values() if name in known)
+    )

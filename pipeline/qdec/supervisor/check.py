@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qdec.config import Config
 from qdec.errors import ConfigError
+from qdec.lane.making import Making
 from qdec.supervisor.auto import settle
 
 
@@ -35,7 +36,7 @@ class Check:
         """Whether `result` knows."""
         return self._popen.poll() is not None
 
-    def result(self) -> tuple[Config, dict[str, str]]:
+    def result(self) -> tuple[Config, dict[str, Making]]:
         """The configuration with every ``auto`` decided, and what makes each stream's answers.
 
         Raises:
@@ -44,9 +45,10 @@ class Check:
         told, words = self._popen.communicate()
         if self._popen.returncode:
             raise ConfigError(words.decode(errors="replace").strip()[-1000:])
-        identities: dict[str, str] = json.loads(told)["identities"]
+        streams = json.loads(told)["streams"]
+        makings = {name: Making(**one) for name, one in streams.items()}
         # The check has measured what is new, and remembers it.
-        return settle(self.candidate, self._path, only_kept=True), identities
+        return settle(self.candidate, self._path, only_kept=True), makings
 
     def give_up(self) -> None:
         """Nobody wants to know any more."""

@@ -44,6 +44,8 @@ class Role:
         alone: a post's next process serves only when the last one is gone for good.
         awaited: the service is not announced before one has served or failed: what cannot be
             served with this configuration is then said at the start.
+        first: where it and others are out of date, it is succeeded before them, unless its
+            successors come to nothing.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Role:
     last: bool = False
     alone: bool = False
     awaited: bool = False
+    first: bool = False
 
 
 class Stage(Enum):
@@ -397,6 +400,10 @@ class Policy:
     def _succeed(self, role: Role, mine: list[Child], now: float) -> list[Action]:
         """Give posts that are out of date to children that are warm with the new."""
         actions: list[Action] = []
+        names = {name for name, _ in self._outdated} - {role.name}
+        before = (r for r in self.table if r.first and r.name in names)
+        if any(not self._backoff(r).wait_s for r in before):
+            return []
         fresh = [c for c in mine if c.stage is Stage.SPARE and c.edition == self.edition]
         for old in [c for c in mine if c.stage is Stage.SERVING]:
             assert old.post is not None

@@ -22,7 +22,9 @@ from qdec.arena import SLOTS, Arena
 from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
-from qdec.supervisor.change import incomplete, outdated
+from qdec.gateway.reading import Reader
+from qdec.lane.making import Making
+from qdec.supervisor.change import incomplete, outdated, torn
 from qdec.supervisor.check import Check
 from qdec.supervisor.keys import cursor_key, curve_secret
 from qdec.supervisor.listeners import Listeners
@@ -54,7 +56,7 @@ class _Process:
     popen: subprocess.Popen[bytes]
     channel: Channel
     listening: dict[str, int]
-    identities: dict[str, str] = field(default_factory=dict)
+    makings: dict[str, Making] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -91,7 +93,7 @@ class Supervisor:
         self._give_up: float | None = None
         self._failure: ConfigError | None = None
         self._checking: Check | None = None
-        self._wanted: dict[str, str] = {}
+        self._wanted: dict[str, Making] = {}
         self._previous: Config | None = None
         self._shown = 0
         self._listeners = Listeners()
@@ -232,7 +234,8 @@ class Supervisor:
         now = time.monotonic()
         match message["op"]:
             case "warm":
-                self._processes[child].identities = message.get("identities", {})
+                told = message.get("makings", {})
+                self._processes[child].makings = {name: Making(*one) for name, one in told.items()}
                 self._policy.warmed(child, now)
                 self._judge(child)
             case "handed_over":
@@ -362,6 +365,11 @@ class Supervisor:
         self._checking = None
         try:
             new, wanted = check.result()
+            if ended := torn(wanted, self._warm(), self._open_streams()):
+                raise ConfigError(
+                    f"rounds of {', '.join(ended)} would look otherwise (another code, shot length "
+                    "or kind of rounds), and it is open: close it first, or take another name"
+                )
             self._listeners.adopt(new)
         except ConfigError as error:
             self._listeners.adopt(self._config)
@@ -376,11 +384,16 @@ class Supervisor:
         self._reload_words = ""
         notify("READY=1")
 
-    def _warm(self) -> dict[int, dict[str, str]]:
+    def _open_streams(self) -> set[str]:
+        """Configured streams that clients have open, as far as lanes have shown it."""
+        streams = Reader(self._arena).read().streams
+        return {name.split("/", 1)[0] for name, one in streams.items() if one.open}
+
+    def _warm(self) -> dict[int, dict[str, Making]]:
         """What makes the answers at each lane's post."""
         lanes = [one for one in self._policy.children if one.role.name == LANE]
         return {
-            one.holds: self._processes[one.id].identities for one in lanes if one.holds is not None
+            one.holds: self._processes[one.id].makings for one in lanes if one.holds is not None
         }
 
     def _judge(self, child: int) -> None:
@@ -388,7 +401,7 @@ class Supervisor:
         one = self._policy.child(child)
         if one.role.name != LANE or not self._policy.succeeding:
             return
-        missing = incomplete(self._wanted, self._processes[child].identities)
+        missing = incomplete(self._wanted, self._processes[child].makings)
         if one.edition == self._policy.edition and missing:
             self._roll_back(f"streams {', '.join(missing)} cannot be served with it")
 

@@ -30,6 +30,7 @@ def process_table(config: Config) -> tuple[Role, ...]:
                 last=True,
                 alone=True,
                 awaited=True,
+                first=True,
             )
         )
     if config.gateway is not None:
