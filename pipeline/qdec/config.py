@@ -227,6 +227,9 @@ class ServiceSection(_Frozen):
         drain_s: longest time to answer what was accepted before exiting.
         gap_ms: how long a missing round may be outstanding before it is erased.
         pause_ms: commit latency at which a stream is asked to pause.
+        max_section_us: a window of which more than a quarter of the detectors fired is not decoded
+            where that is expected to take longer than this, than its own deadline, or than half of
+            another stream's in its lane.
         stall_s: a lane whose loop has not turned for this long is killed and replaced.
         overdue_s: likewise a lane that leaves the window it should answer next unanswered for this
             long after it was due.
@@ -245,6 +248,7 @@ class ServiceSection(_Frozen):
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     gap_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     pause_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
+    max_section_us: Annotated[int, Field(ge=1, le=60_000_000)] = 20_000
     stall_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
     overdue_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
     realtime: RealTime = "auto"

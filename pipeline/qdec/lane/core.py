@@ -38,7 +38,7 @@ from qdec.lane.degraded import Verdict
 from qdec.lane.library import Library
 from qdec.lane.offload import Offload
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
-from qdec.lane.schedule import NEVER, Turn, Waiting, effective_due, plan
+from qdec.lane.schedule import NEVER, Turn, Waiting, effective_due, latest_start, plan
 from qdec.lane.session import Arrival, Session, Terms
 from qdec.lane.stats import Slot, StreamStats, tally_name
 from qdec.lane.watchdog import Watchdog
@@ -121,6 +121,7 @@ class LaneCore:
         self._tell_at: dict[str, int] = {}
         self._watches: dict[str, Watchdog] = {}
         self._shown = 0
+        self._dense_cap = NEVER  # what a dense window may take now, whosever it is
 
     @property
     def sessions(self) -> int:
@@ -367,10 +368,16 @@ class LaneCore:
 
     def _bound_sections(self) -> None:
         """A window that becomes ready during a section can afford to wait for half its deadline."""
-        deadlines = [
-            max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2) for s in self._sessions.values()
-        ]
-        self._section_ns = min([_SECTION_NS, *deadlines])
+        patience = {
+            s.handle: max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2)
+            for s in self._sessions.values()
+        }
+        first, second = (*sorted(patience.values()), NEVER, NEVER)[:2]
+        self._section_ns = min(_SECTION_NS, first)
+        most = self._doorkeeper.config.service.max_section_us * 1000
+        for session in self._sessions.values():
+            others = second if patience[session.handle] == first else first
+            session.cap_ns = min(most, others, session.terms.deadline_ns)
 
     # -- decode --------------------------------------------------------------------------------
 
@@ -438,11 +445,18 @@ class LaneCore:
                 jobs.append(job)
             if jobs or not self._ready:
                 return jobs
-        for handle, windows in self._turns(now):
+        spent = 0
+        for handle, windows, until in self._turns(now):
+            if jobs and spent >= until:
+                break
             session = self._ready[handle]
-            mine = self._jobs_of(session, windows)
+            cap = min(session.cap_ns, self._dense_cap)
+            if jobs:  # with its seam a window may be another than was reckoned with
+                cap = min(cap, until - spent)
+            mine = self._jobs_of(session, windows, until - spent, cap)
             if mine:
                 jobs.extend(mine)
+                spent += sum(job.cost for job in mine)
                 self._served.append(session)
                 if offload is not None and session.terms.kinds is not None:
                     offload.answered_here(session, mine, now)
@@ -467,26 +481,35 @@ class LaneCore:
         longest = self._section_ns
         if self._offload is not None:
             longest = min(longest, max(0, self._offload.wake_at - now))
+        self._dense_cap = NEVER
         if len(self._ready) == 1:
             (session,) = self._ready.values()
             cost = session.decoder.cost.typical
             most = min(_MAX_READY, longest // cost) if cost else 1
-            return [Turn(session.handle, max(1, most))]
-        waiting = []
+            return [Turn(session.handle, max(1, most), longest)]
+        waiting: list[Waiting] = []
+        dense: list[Waiting] = []
         for handle, session in list(self._ready.items()):
-            decoder = session.decoder
-            ready = decoder.ready(_MAX_READY)
+            ready = session.decoder.ready(_MAX_READY)
             if not ready:
                 del self._ready[handle]
                 continue
-            came, cost = decoder.first_ready()
-            due = effective_due(came.t_recv, session.terms.deadline_ns, session.served)
-            waiting.append(Waiting(handle, due, cost, ready))
+            first = session.decoder.first_ready(session.cap_ns)
+            due = effective_due(first.came.t_recv, session.terms.deadline_ns, session.served)
+            one = Waiting(handle, due, first.cost, ready)
+            (dense if first.dense else waiting).append(one)
+        if dense and waiting:
+            # What is dense is worth less than that anybody else is in time.
+            self._dense_cap = latest_start((one.due, one.cost) for one in waiting) - now
+            dense = [one._replace(cost=1) if one.cost > self._dense_cap else one for one in dense]
+        waiting += dense
         return plan(waiting, now, longest) if waiting else []
 
-    def _jobs_of(self, session: Session, limit: int) -> list[Job]:
+    def _jobs_of(
+        self, session: Session, limit: int, budget: int = NEVER, cap: int = NEVER
+    ) -> list[Job]:
         try:
-            return session.decoder.jobs(limit)
+            return session.decoder.jobs(limit, budget, cap)
         except Exception as error:
             # A window that cannot be compiled: nobody else's stream may suffer for it.
             log.exception("stream %s cannot go on", session.terms.stream)

@@ -100,6 +100,8 @@ class Session:
         user: whose it is, see `qdec.security.access`.
         paused: why its client was asked to pause, if it was.
         served: ns at which its last decoding ended.
+        cap_ns: what decoding one of its windows may take, where that is dense; see
+            `qdec.commit.dense`.
         cursor: sealed state behind the last commit taken.
         watch: counts for this stream alone, and watches over its objectives.
         tally: what is counted.
@@ -125,6 +127,7 @@ class Session:
         self.decoder = decoder
         self.paused: PauseReason | None = None
         self.served = 0
+        self.cap_ns = terms.deadline_ns
         self.watch = watch
         self.tally = watch.tally
         self._gap_since: int | None = None

@@ -53,12 +53,15 @@ class Replay:
         self._models = models or {}
         self._compiled: dict[tuple[int, ...], CompiledWindow] = {}
 
-    def shot(self, records: Bytes, windows: Iterable[tuple[Tier, int]]) -> Iterator[Replayed]:
+    def shot(
+        self, records: Bytes, windows: Iterable[tuple[Tier | None, int]]
+    ) -> Iterator[Replayed]:
         """What each window of a shot answers.
 
         Args:
             records: ``(rounds, record_bytes)`` uint8, the shot's detectors, all of them.
-            windows: (what answered it, rounds it committed) of each, in order from the first.
+            windows: (what answered it, rounds it committed) of each, in order from the first; None
+                where nothing did (UNCERTAIN; `qdec.commit.dense.answered_by` tells).
 
         Raises:
             DataError: no windows of this geometry commit so many rounds.
@@ -73,11 +76,13 @@ class Replay:
             syndrome = records[window.start : window.end].reshape(-1).copy()
             reach = min(seam_bytes, len(syndrome))
             syndrome[:reach] ^= seam[:reach]
-            answers = self._decoder(window, tier).decode(syndrome[None])
-            answer = answers.bits[0]
+            answer, feasible = np.zeros(frame_bytes + seam_bytes, np.uint8), True
+            if tier is not None:
+                answers = self._decoder(window, tier).decode(syndrome[None])
+                answer, feasible = answers.bits[0], bool(answers.feasible[0])
             frame = frame ^ answer[:frame_bytes]
             seam = carry_seam(space, window, seam, answer[frame_bytes:])
-            yield Replayed(frame, seam, bool(answers.feasible[0]))
+            yield Replayed(frame, seam, feasible)
             start += window.commit
 
     def _window(self, start: int, count: int, length: int) -> Window:
