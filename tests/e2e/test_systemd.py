@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from helpers.accelerated import table
 from helpers.sandbox import needs_seccomp
 from helpers.services import (
     answers_in,
+    lane_pids,
     open_guest,
     rounds_of_a_shot,
     serving_pid,
@@ -140,6 +142,16 @@ def test_a_lane_that_stands_still_is_not_vouched_for_and_replaced(watched: Watch
     assert watched.pings_between("degraded: lane 0 does not turn", "its loop has not turned") == 0
     pings = told.told.count(PING)
     told.until(lambda: told.told.count(PING) > pings)
+
+
+def test_a_supervisor_that_stood_still_does_not_blame_its_lanes(watched: Watched) -> None:
+    before = sorted(lane_pids(watched.service))
+    os.kill(watched.service.pid, signal.SIGSTOP)
+    time.sleep(TOLERANCE["stall_s"] + 1)
+    pings = watched.told.told.count(PING)
+    os.kill(watched.service.pid, signal.SIGCONT)
+    watched.told.until(lambda: watched.told.told.count(PING) > pings + 5)
+    assert sorted(lane_pids(watched.service)) == before
 
 
 def test_a_lane_that_turns_and_does_not_answer_is_likewise(watched: Watched) -> None:

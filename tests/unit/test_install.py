@@ -100,6 +100,11 @@ def test_a_newer_version_replaces_what_is_still_ours_alone(qdec: Run, tmp_path: 
     assert config.read_text() == "# mine"
 
 
+def test_real_time_work_may_be_left_out(qdec: Run, tmp_path: Path) -> None:
+    install(qdec, tmp_path, "--no-realtime")
+    assert not (tmp_path / DROP_INS).exists()
+
+
 def test_a_dry_run_writes_nothing(qdec: Run, tmp_path: Path) -> None:
     out = install(qdec, tmp_path / "root", "--dry-run")
     assert not (tmp_path / "root").exists()
@@ -111,7 +116,7 @@ def test_uninstalling_takes_what_is_ours_and_unchanged(qdec: Run, tmp_path: Path
     install(qdec, tmp_path, "--gpu")
     changed = tmp_path / DROP_INS / "gpu.conf"
     changed.write_text(changed.read_text().replace("char-nvidia*", "char-nvidia0"))
-    found = qdec("install", "--root", tmp_path, "--executable", EXECUTABLE, "--uninstall")
+    found = qdec("install", "--root", tmp_path, "--uninstall")
     assert found[0] == 1
     assert contents(tmp_path).keys() == {f"{DROP_INS}/gpu.conf", "etc/qdec/default.toml"}
 

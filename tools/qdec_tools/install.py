@@ -23,6 +23,8 @@ from qdec_tools.shipped import shipped
 
 INSTANCE = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,62}"
 USER = r"[a-z_][a-z0-9_\-]{0,30}"
+# As the unit that we ship calls it.
+UNIT_EXECUTABLE = "/usr/local/bin/qdec"
 # Where these are, ProtectHome= and PrivateTmp= of the unit have the service see nothing.
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 _EXECUTABLE = re.compile(r"/[A-Za-z0-9_./+@:,=\-]+")
@@ -79,7 +81,7 @@ class Wishes:
 
     @property
     def files(self) -> dict[Path, str]:
-        """Text by path below `root`, of all that belongs to qdec; None of it is a secret."""
+        """What belongs to qdec: texts by path below `root`."""
         files = {
             _UNITS / "qdec@.service": self._unit(),
             _SYSUSERS: self._named(shipped("systemd/sysusers.conf")),
@@ -97,9 +99,7 @@ class Wishes:
         return _CONFIGS / f"{self.instance}.toml"
 
     def _unit(self) -> str:
-        text = shipped("systemd/qdec@.service").replace(
-            "/usr/local/bin/qdec ", f"{self.executable} "
-        )
+        text = shipped("systemd/qdec@.service").replace(UNIT_EXECUTABLE, self.executable)
         return re.sub(r"^(User|Group)=.*$", rf"\1={self.user}", text, flags=re.MULTILINE)
 
     def _named(self, text: str) -> str:

@@ -56,7 +56,7 @@ def install(
         root,
         instance,
         user,
-        executable or tool.find_executable(),
+        executable or (tool.UNIT_EXECUTABLE if uninstall else tool.find_executable()),
         realtime,
         Path("/dev/nvidiactl").exists() if gpu is None else gpu,
     )

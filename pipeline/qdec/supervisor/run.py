@@ -106,19 +106,24 @@ class Supervisor:
             ConfigError: a lane could not start with this configuration.
         """
         wake = self._catch_signals()
+        patience_s = 0.0
         try:
             while not self._policy.stopped:
-                for action in self._policy.decide(time.monotonic()):
-                    self._carry_out(action)
-                for selected, _ in self._selector.select(_TICK_S):
+                # Children are heard before they are judged: the supervisor may have stood still. A
+                # wait during which it did ends with nothing, whatever has come.
+                events = self._selector.select(patience_s) or self._selector.select(0)
+                for selected, _ in events:
                     if selected.data is None:
                         wake.recv(64)
                     else:
                         self._listen(selected.data)
+                patience_s = _TICK_S
                 self._reap()
-                self._flush()
                 self._obey_signals()
                 self._finish_reload()
+                for action in self._policy.decide(time.monotonic()):
+                    self._carry_out(action)
+                self._flush()
                 self._show()
                 self._report()
                 self._enforce_drain()
