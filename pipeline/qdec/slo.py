@@ -75,5 +75,5 @@ class Slo(BaseModel):
     @property
     def budgets(self) -> tuple[float, float, float, float]:
         """Share of windows that may break each of `OBJECTIVES`."""
-        slow = (100 - self.percentile) / 100
+        slow = round((100 - self.percentile) / 100, 12)
         return slow, self.deadline_misses, self.low_confidence, self.fallbacks

@@ -222,7 +222,7 @@ def test_who_is_alone_waits_for_itself_as_long_as_its_deadline(lane_of: LaneOf) 
 
 
 def test_ordinary_windows_are_decoded_however_long_they_take(
-    lane_of: LaneOf, monkeypatch: pytest.MonkeyPatch
+    lane_of: LaneOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(f"{__name__}.cost_of", lambda events: 5 * MS)
     lane, (stream, other) = lane_of("slow", "a", deadline_us=500)
@@ -231,6 +231,11 @@ def test_ordinary_windows_are_decoded_however_long_they_take(
     for feed in feeds:
         assert not (feed.commits["flags"] & UNCERTAIN).any()
         assert len(feed.commits) == 19
+    for _ in range(20):
+        lane.core.show()
+    for name in ("slow", "a"):
+        assert caplog.text.count(f"windows of stream {name} take ") == 1
+    assert "can wait for 0.25 ms" in caplog.text
 
 
 # -- in shots ------------------------------------------------------------------------------------

@@ -485,6 +485,7 @@ def test_status() -> None:
     (one,) = reply.body["streams"]
     assert one["stream"] == "s"
     assert (one["next_round"], one["committed"], one["backlog"]) == (13, 9, 4)
+    assert one["paused"] == ""
     assert (reply.body["windows"], reply.body["rounds"]) == (3, 13)
     assert sum(dense(reply.body["window"])) == 3
     assert not reply.body["draining"]

@@ -38,10 +38,18 @@ from qdec.lane.degraded import Verdict
 from qdec.lane.library import Library
 from qdec.lane.offload import Offload
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
-from qdec.lane.schedule import NEVER, Turn, Waiting, effective_due, latest_start, plan
-from qdec.lane.session import Arrival, Session, Terms
-from qdec.lane.stats import Slot, StreamStats, tally_name
-from qdec.lane.watchdog import Watchdog
+from qdec.lane.schedule import (
+    NEVER,
+    Turn,
+    Waiting,
+    effective_due,
+    latest_start,
+    patience_of_others,
+    plan,
+)
+from qdec.lane.session import Arrival, Session
+from qdec.lane.stats import Slot
+from qdec.lane.watchdog import Watches
 from qdec.security.access import LOCAL, STATUS, Access, OpenStream, Watch
 from qdec.security.rarely import Rarely
 from qdec.windows.cut import answer_bytes
@@ -119,7 +127,7 @@ class LaneCore:
         self.access = Access(config.keys)
         self._rarely = Rarely(log)
         self._tell_at: dict[str, int] = {}
-        self._watches: dict[str, Watchdog] = {}
+        self._watches = Watches(self._slot, config)
         self._shown = 0
         self._dense_cap = NEVER  # what a dense window may take now, whosever it is
 
@@ -151,9 +159,7 @@ class LaneCore:
         """
         self._doorkeeper.config = config
         self.access.adopt(config.keys)
-        slos = {one.name: one.slo for one in config.stream}
-        for name in [one for one in self._watches if one.split("/")[0] not in slos]:
-            del self._watches[name]
+        self._watches.adopt(config)
         if self._offload is not None:
             self._offload.margin.least = config.accelerator.margin_us * 1000
         owns = self._doorkeeper.owns
@@ -165,9 +171,7 @@ class LaneCore:
             if revoked or not owns(session.terms):
                 self._drop(session)
                 self._send(session.peer, Closed(session.handle, session.epoch))
-            else:
-                slo = slos.get(session.terms.stream, session.terms.slo)
-                session.watch.adopt(slo, session.terms.deadline_ns)
+        self._bound_sections()
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -303,7 +307,7 @@ class LaneCore:
         self._last_epoch = max(self._last_epoch + 1, time.time_ns())
         handle = self._next_handle
         self._next_handle += 1
-        watch = self._watch(terms)
+        watch = self._watches.of(terms.stream, terms.share[0], terms.slo, terms.deadline_ns)
         session = Session(handle, self._last_epoch, peer, terms, decoder, self._key, watch, user)
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
@@ -341,19 +345,6 @@ class LaneCore:
         if watch.degradation.paused:
             self._pause(session, PauseReason.DEGRADED)
 
-    def _watch(self, terms: Terms) -> Watchdog:
-        """Counters and objectives of a stream: they last if the configuration names it."""
-        if all(one.name != terms.stream for one in self._doorkeeper.config.stream):
-            return Watchdog(terms.slo, terms.deadline_ns, StreamStats())
-        name = tally_name(terms.stream, terms.share[0])
-        found = self._watches.get(name)
-        if found is None:
-            found = Watchdog(terms.slo, terms.deadline_ns, self._slot.stream(name))
-            self._watches[name] = found
-        else:
-            found.adopt(terms.slo, terms.deadline_ns)
-        return found
-
     def _drop(self, session: Session) -> None:
         session.tally.show(is_open=False)
         session.tally.show_burn(NO_BURN)
@@ -372,12 +363,12 @@ class LaneCore:
             s.handle: max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2)
             for s in self._sessions.values()
         }
-        first, second = (*sorted(patience.values()), NEVER, NEVER)[:2]
-        self._section_ns = min(_SECTION_NS, first)
+        self._section_ns = min(_SECTION_NS, *patience.values(), NEVER)
+        others = patience_of_others(patience)
         most = self._doorkeeper.config.service.max_section_us * 1000
         for session in self._sessions.values():
-            others = second if patience[session.handle] == first else first
-            session.cap_ns = min(most, others, session.terms.deadline_ns)
+            own = session.terms.deadline_ns
+            session.cap_ns = min(most, others[session.handle], own)
 
     # -- decode --------------------------------------------------------------------------------
 
@@ -403,10 +394,7 @@ class LaneCore:
             jobs = self._section(now)
             if not jobs:
                 continue
-            if not self.stats.oldest_due_ns:
-                # Before what cannot be interrupted: who hangs there says since when.
-                first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
-                self.stats.oldest_due_ns = first
+            self._announce(jobs)
             for job in jobs:
                 self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
             windows = run_jobs(jobs, _MAX_BATCH)
@@ -426,6 +414,12 @@ class LaneCore:
         if not self._ready and not self.awaiting:
             self.stats.oldest_due_ns = 0
         return decoded
+
+    def _announce(self, jobs: list[Job]) -> None:
+        """Before what cannot be interrupted: who hangs there has said since when."""
+        if not self.stats.oldest_due_ns:
+            first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
+            self.stats.oldest_due_ns = first
 
     def _answered(self, session: Session, now: int) -> None:
         """A stream had windows answered; where it waited for them, it may have another now."""
@@ -619,6 +613,17 @@ class LaneCore:
     def _judge(self, session: Session, now: int) -> None:
         """Look at a stream's objectives; have its controller pause, or go on."""
         watch, name = session.watch, session.terms.stream
+        typical, cap = session.decoder.cost.typical, session.cap_ns
+        if typical > cap and not watch.told_slow:
+            watch.told_slow = True
+            log.warning(
+                "windows of stream %s take %.2g ms to decode, and the lane's streams can wait for "
+                "%.2g ms: give it a lane of its own, smaller windows, or all of them longer "
+                "deadlines",
+                name,
+                typical / 1e6,
+                cap / 1e6,
+            )
         verdict = watch.step(now)
         if verdict is None or session.paused is PauseReason.DRAINING:
             return
@@ -644,6 +649,7 @@ class LaneCore:
                     "next_round": s.decoder.received,
                     "committed": s.decoder.retain_from,
                     "backlog": s.decoder.received - s.decoder.retain_from,
+                    "paused": s.paused.name.lower() if s.paused else "",
                     "bytes": s.decoder.nbytes,
                     "code": s.terms.code.digest.hex()[:12],
                     "identity": f"{s.terms.identity:016x}",

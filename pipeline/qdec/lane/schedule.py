@@ -8,7 +8,7 @@ due one deadline after it was last served, if it is not due later: everybody's t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 NEVER = 1 << 62
@@ -61,6 +61,12 @@ def latest_start(windows: Iterable[tuple[int, int]]) -> int:
     for due, cost in sorted(windows, reverse=True):
         start = min(start, due) - cost
     return start
+
+
+def patience_of_others(patience: Mapping[int, int]) -> dict[int, int]:
+    """For each of some streams, how long the least patient of the others can wait, ns."""
+    first, second = (*sorted(patience.values()), NEVER, NEVER)[:2]
+    return {one: second if ns == first else first for one, ns in patience.items()}
 
 
 def _urgency(one: Waiting, now: int) -> int:
