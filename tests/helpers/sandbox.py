@@ -25,7 +25,7 @@ _ALLOW, _EPERM, _EAFNOSUPPORT = (
     0x00050000 | errno.EPERM,
     0x00050000 | errno.EAFNOSUPPORT,
 )
-_EQ, _MASKED_EQ = 4, 7
+_EQ, _GT, _MASKED_EQ = 4, 6, 7
 _NAME = ctypes.util.find_library("seccomp")
 
 needs_seccomp = pytest.mark.skipif(
@@ -109,7 +109,9 @@ def confine(unit: Path) -> None:
     special = _Filter(_ALLOW)
     if found["RestrictRealtime"][-1] == "yes":
         for policy in (os.SCHED_FIFO, os.SCHED_RR):
-            special.rule(_EPERM, "sched_setscheduler", (1, _MASKED_EQ, 0xFF, policy))
+            special.rule(_EPERM, "sched_setscheduler", (1, _EQ, policy, 0))
+        # Flags such as SCHED_RESET_ON_FORK are no policies, and systemd refuses them, too.
+        special.rule(_EPERM, "sched_setscheduler", (1, _GT, os.SCHED_IDLE, 0))
     if found["MemoryDenyWriteExecute"][-1] == "yes":
         both = mmap.PROT_WRITE | mmap.PROT_EXEC
         special.rule(_EPERM, "mmap", (2, _MASKED_EQ, both, both))

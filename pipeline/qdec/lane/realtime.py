@@ -205,8 +205,9 @@ def _schedule(context: zmq.Context[Any], priority: int, missing: Status) -> Find
 
 
 def be_ordinary() -> None:
-    """Give SCHED_FIFO back."""
-    os.sched_setscheduler(0, _ORDINARY, os.sched_param(0))
+    """Give SCHED_FIFO back, if we have it: systemd's RestrictRealtime= refuses even the asking."""
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+        os.sched_setscheduler(0, _ORDINARY, os.sched_param(0))
 
 
 def _how_to_permit(priority: int, limit: int) -> str:
