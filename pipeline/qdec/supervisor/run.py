@@ -109,10 +109,11 @@ class Supervisor:
         patience_s = 0.0
         try:
             while not self._policy.stopped:
-                # Children are heard before they are judged: the supervisor may have stood still. A
-                # wait during which it did ends with nothing, whatever has come.
-                events = self._selector.select(patience_s) or self._selector.select(0)
-                for selected, _ in events:
+                self._selector.select(patience_s)
+                # The supervisor may stand still anywhere. So children are judged by what they have
+                # said until now, all of which is read: what comes later speaks for them alone.
+                now = time.monotonic()
+                for selected, _ in self._selector.select(0):
                     if selected.data is None:
                         wake.recv(64)
                     else:
@@ -121,7 +122,7 @@ class Supervisor:
                 self._reap()
                 self._obey_signals()
                 self._finish_reload()
-                for action in self._policy.decide(time.monotonic()):
+                for action in self._policy.decide(now):
                     self._carry_out(action)
                 self._flush()
                 self._show()
