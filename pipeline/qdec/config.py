@@ -231,6 +231,8 @@ class ServiceSection(_Frozen):
             where that is expected to take longer than this, than its own deadline, or than half of
             another stream's in its lane.
         stall_s: a lane whose loop has not turned for this long is killed and replaced.
+        overdue_s: likewise a lane that leaves the window it should answer next unanswered for this
+            long after it was due.
         realtime: ``auto`` takes what the operating system gives (SCHED_FIFO, locked memory) as long
             as a core is left without a lane; ``off`` leaves everything as it is; with ``require`` a
             lane that cannot have it does not start.
@@ -248,6 +250,7 @@ class ServiceSection(_Frozen):
     pause_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     max_section_us: Annotated[int, Field(ge=1, le=60_000_000)] = 20_000
     stall_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
+    overdue_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
     realtime: RealTime = "auto"
     realtime_priority: Annotated[int, Field(ge=1, le=98)] = 20
     max_streams: Annotated[int, Field(ge=1, le=65_536)] = 1024

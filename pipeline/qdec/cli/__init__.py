@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qdec import __version__
-from qdec.cli import engines, keys, measuring, models, playing, priors, serving
+from qdec.cli import engines, install, keys, measuring, models, playing, priors, serving
 from qdec.errors import ConfigError, QdecError, ServiceUnavailable
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ for command in (
     playing.replay,
     serving.status,
     serving.doctor,
+    install.install,
     playing.layout,
     measuring.gate,
     measuring.train,

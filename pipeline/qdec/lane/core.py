@@ -166,7 +166,8 @@ class LaneCore:
         for session in list(self._sessions.values()):
             revoked = self.access.authorise(session.user, OpenStream(session.terms.stream))
             if revoked:
-                log.warning("stream %s is closed: %s", session.terms.stream, revoked)
+                name = session.terms.stream
+                log.warning("stream %s is closed: %s", name, revoked, extra={"stream": name})
             if revoked or not owns(session.terms):
                 self._drop(session)
                 self._send(session.peer, Closed(session.handle, session.epoch))
