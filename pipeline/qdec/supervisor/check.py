@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from qdec.config import Config
 from qdec.errors import ConfigError
@@ -21,15 +24,28 @@ class Check:
     """
 
     def __init__(self, candidate: Config, path: Path) -> None:
-        """Begin."""
+        """Begin.
+
+        Raises:
+            ConfigError: no process can be started.
+        """
         self.candidate = candidate
         self._path = path
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "qdec", "serve", "--config", str(path), "--check", "--json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        command = [sys.executable, "-m", "qdec", "serve", "--config", str(path), "--check"]
+        try:
+            with ExitStack() as files:
+                # Nobody reads before it ends, and a pipe would be full by then.
+                self._told = files.enter_context(tempfile.TemporaryFile())
+                self._words = files.enter_context(tempfile.TemporaryFile())
+                self._popen = subprocess.Popen(
+                    [*command, "--json"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._told,
+                    stderr=self._words,
+                )
+                files.pop_all()
+        except OSError as error:
+            raise ConfigError(f"it cannot be checked: {error}") from None
 
     @property
     def done(self) -> bool:
@@ -42,15 +58,26 @@ class Check:
         Raises:
             ConfigError: it cannot be served.
         """
-        told, words = self._popen.communicate()
+        told, words = self._all_of(self._told), self._all_of(self._words)
         if self._popen.returncode:
-            raise ConfigError(words.decode(errors="replace").strip()[-1000:])
-        streams = json.loads(told)["streams"]
-        makings = {name: Making(**one) for name, one in streams.items()}
+            raise ConfigError(words.strip()[-1000:] or f"status {self._popen.returncode}")
+        try:
+            streams = json.loads(told)["streams"]
+            makings = {name: Making(**one) for name, one in streams.items()}
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError("its check said nothing that can be read") from None
         # The check has measured what is new, and remembers it.
         return settle(self.candidate, self._path, only_kept=True), makings
 
     def give_up(self) -> None:
         """Nobody wants to know any more."""
         self._popen.kill()
-        self._popen.communicate()
+        self._popen.wait()
+        self._told.close()
+        self._words.close()
+
+    @staticmethod
+    def _all_of(file: IO[bytes]) -> str:
+        with file:
+            file.seek(0)
+            return file.read().decode(errors="replace")
