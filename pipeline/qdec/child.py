@@ -43,7 +43,8 @@ class Child:
             ChannelClosed: the supervisor is gone.
         """
         while True:
-            self._orders.extend(self.control.receive(timeout_s=_WAITING_BEAT_S))
+            patience_s = 0.0 if self._orders else _WAITING_BEAT_S
+            self._orders.extend(self.control.receive(timeout_s=patience_s))
             while self._orders:
                 order = self._orders.popleft()  # what came along with it is for later
                 if order["op"] == op:

@@ -169,6 +169,16 @@ def test_a_lane_that_drains_while_another_takes_over_has_two_slots_that_add_up()
     assert slots.take(0, child=4) == old
 
 
+def test_who_is_called_back_keeps_its_slot() -> None:
+    slots = Slots(Arena.create().write_head())
+    mine = slots.take(0, child=1)
+    slots.take(0, child=2)
+    slots.release(2)
+    assert slots.take(0, child=1) == mine
+    slots.release(1)
+    assert {slots.take(0, child=3), slots.take(0, child=4)} == {0, 1}, "none is lost"
+
+
 def test_every_lane_can_be_replaced_while_it_drains_and_then_slots_run_out() -> None:
     slots = Slots(Arena.create().write_head())
     taken = {slots.take(lane, 2 * lane + i) for lane in range(MAX_LANES) for i in range(2)}

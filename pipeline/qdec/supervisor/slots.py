@@ -15,10 +15,12 @@ class Slots:
         self._writer: dict[int, int] = {}
 
     def take(self, lane: int, child: int) -> int | None:
-        """A slot for a child that will serve a lane, the lane's last one if that is free.
+        """A slot for a child that will serve a lane: its own, or the lane's last one if free.
 
         None if there is none left, which takes as many lanes draining as can be served.
         """
+        if child in self._writer:  # it takes up again what it is still letting go
+            return self._writer[child]
         owner = lane + 1
         fresh: int | None = None
         for slot in range(SLOTS):
