@@ -190,29 +190,30 @@ def superseded() -> tuple[Policy, int, int, int]:
     one.serving(heir, 1.4)
     assert one.decide(1.4) == [HandOver(lane)]
     one.warmed(fresh, 1.5)
-    assert one.decide(1.5) == [Drain(spare)], "a spare that is out of date is better than none"
+    assert one.decide(1.5) == [], "a spare that is out of date is better than none"
     return one, lane, spare, heir
 
 
 def test_a_successor_serves_before_the_lane_hands_over() -> None:
-    one, lane, _, heir = superseded()
+    one, lane, spare, heir = superseded()
     assert not one.succeeding
     assert one.child(lane).stage is Stage.STANDBY
     for now in (2.0, 1.4 + PROBATION_S):
         for child in one.children:
             one.beat(child.id, now)
-        assert one.decide(now) == ([] if now == 2.0 else [Drain(lane)])
+        assert one.decide(now) == ([] if now == 2.0 else [Drain(lane), Drain(spare)])
     assert one.served("lane") == {0}
     assert not one.restarts
     assert one.child(heir).stage is Stage.SERVING
 
 
 def test_a_successor_that_dies_on_probation_gives_the_post_back() -> None:
-    one, lane, _, heir = superseded()
+    one, lane, spare, heir = superseded()
     one.exited(heir, 2.0)
+    one.beat(spare, 2.0)
     assert one.decide(2.0) == [Assign(lane, 0, again=True)]
     one.serving(lane, 2.1)
-    assert one.decide(2.2) == [], "nor is it succeeded again before somebody says so"
+    assert one.decide(2.2) == [Drain(spare)], "nor is it succeeded again before somebody says so"
     assert one.restarts == {("lane", 0): 1}
 
 
@@ -240,6 +241,46 @@ def test_a_successor_that_dies_before_it_serves_is_tried_again_and_the_lane_serv
         one.exited(heir, now)
         assert one.served("lane") == {0}
         assert one.succeeding == {("lane", 0)}
+
+
+def test_who_stands_by_does_not_return_to_a_post_whose_settings_change() -> None:
+    one, lane, _, heir = superseded()
+    (fresh,) = (c.id for c in one.children if c.stage is Stage.SPARE and c.edition)
+    assert set(one.retire("lane", 0, 2.0)) == {lane, heir}
+    assert one.decide(2.0) == [Assign(fresh, 0), Spawn(LANE)]
+
+
+def test_a_post_is_up_to_date_again_after_its_successor_and_then_all_fresh_ones_died() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.supersede([("lane", 0)])
+    heir, fresh = (one.spawned(a.role, 1.0) for a in one.decide(1.0) if isinstance(a, Spawn))
+    one.warmed(heir, 1.1)
+    assert one.decide(1.1) == [Assign(heir, 0)]
+    one.exited(lane, 1.2)
+    one.exited(heir, 1.2)
+    assert one.decide(1.2) == [Assign(spare, 0)], "better than nobody"
+    one.serving(spare, 1.3)
+    one.warmed(fresh, 1.4)
+    assert one.decide(1.4)[0] == Assign(fresh, 0)
+
+
+def test_what_was_warm_before_a_change_is_up_to_date_when_it_is_taken_back() -> None:
+    one = policy()
+    lane, spare = served(one)
+    one.supersede([("lane", 0)])
+    heir, bad = (one.spawned(a.role, 1.0) for a in one.decide(1.0) if isinstance(a, Spawn))
+    one.warmed(heir, 1.1)
+    assert one.decide(1.1) == [Assign(heir, 0)]
+    one.serving(heir, 1.2)
+    assert one.decide(1.2) == [HandOver(lane)]
+    one.exited(heir, 1.3)
+    one.warmed(bad, 1.3)
+    assert one.decide(1.3) == [Assign(lane, 0, again=True)]
+    one.restore([])
+    one.serving(lane, 1.3)
+    assert one.decide(1.3) == [Drain(bad)], "the spare of before is good, the other is not"
+    assert one.child(spare).stage is Stage.SPARE
 
 
 def test_lanes_are_succeeded_one_after_the_other() -> None:

@@ -258,15 +258,9 @@ class Policy:
         if one is None or self._stopping or one.stage in (Stage.DRAINING, Stage.STANDBY):
             return
         served = one.stage is Stage.SERVING
-        if (
-            not served
-            and one.post is not None
-            and any(
-                c.holds == one.post and c.role.name == one.role.name
-                for c in self._children.values()
-            )
-        ):
-            self._outdated.add((one.role.name, one.post))  # it was to succeed that one
+        if one.post is not None and one.edition == self.edition:
+            # Who has the post now, or gets it, may be out of date.
+            self._outdated.add((one.role.name, one.post))
         if served and one.post is not None:
             self.restarts[one.role.name, one.post] += 1
         if served and now - one.born >= _HEALTHY_S:
@@ -284,7 +278,7 @@ class Policy:
         Returns:
             The children to tell.
         """
-        at_post = (Stage.STARTING, Stage.SERVING)
+        at_post = (Stage.STARTING, Stage.SERVING, Stage.STANDBY)
         return self._drain(
             now, lambda c: c.role.name == role and c.post == post and c.stage in at_post
         )
@@ -297,6 +291,18 @@ class Policy:
         """
         self.edition += 1
         self._outdated = set(posts)
+
+    def restore(self, posts: Iterable[tuple[str, int]]) -> None:
+        """The last `supersede` is taken back: spares of before it are up to date again.
+
+        Args:
+            posts: (role, post) whose children are to be succeeded.
+        """
+        before = self.edition - 1
+        self.supersede(posts)
+        for child in self._children.values():
+            if child.stage is Stage.SPARE and child.edition == before:
+                child.edition = self.edition
 
     @property
     def succeeding(self) -> frozenset[tuple[str, int]]:
@@ -336,6 +342,7 @@ class Policy:
         actions: list[Action] = []
         mine = [c for c in self._children.values() if c.role.name == role.name]
         actions.extend(self._let_go(mine, now))
+        probation = any(c.stage in (Stage.STARTING, Stage.STANDBY) for c in mine)
         taken = {c.holds for c in mine}
         free = [post for post in range(role.posts) if post not in taken]
         blocked = role.alone and any(c.stage is Stage.DRAINING for c in mine)
@@ -361,9 +368,9 @@ class Policy:
         if now >= self._backoff(role).until:
             more = len(free) + role.spares + min(1, waiting) - len(fresh)
             actions.extend(Spawn(role) for _ in range(more))
-        # Spares that are out of date are better than none.
+        # Spares that are out of date are better than none, and the best if a change is taken back.
         warm = [c for c in fresh if c.stage is Stage.SPARE]
-        settled = not waiting and len(warm) >= role.spares
+        settled = not waiting and not probation and len(warm) >= role.spares
         for child in warm[role.spares :] if settled and not free else []:
             actions.extend(self._send_home(child, now))
         past = [c for c in coming if c.edition != self.edition]

@@ -94,7 +94,8 @@ class Supervisor:
         self._failure: ConfigError | None = None
         self._checking: Check | None = None
         self._wanted: dict[str, Making] = {}
-        self._previous: Config | None = None
+        # What to return to, and who had no successor yet by that.
+        self._previous: tuple[Config, frozenset[tuple[str, int]]] | None = None
         self._shown = 0
         self._listeners = Listeners()
         self._listeners.adopt(config)
@@ -244,7 +245,8 @@ class Supervisor:
                 self._policy.warmed(child, now)
                 self._judge(child)
             case "handed_over":
-                self._slots.release(child)
+                if self._policy.child(child).holds is None:  # else it has been called back
+                    self._slots.release(child)
             case "serving":
                 self._policy.serving(child, now)
                 one = self._policy.child(child)
@@ -326,7 +328,7 @@ class Supervisor:
     def _obey_signals(self) -> None:
         signals, self._signals = self._signals, []
         for number in signals:
-            if number == signal.SIGHUP:
+            if number == signal.SIGHUP and self._give_up is None:
                 self._reload()
             elif number in (signal.SIGTERM, signal.SIGINT) and self._give_up is None:
                 log.info("draining: answering what was accepted")
@@ -352,13 +354,14 @@ class Supervisor:
         try:
             candidate = load_config(self._path)
             _check_reload(self._config, candidate)
+            check = Check(candidate, self._path)
         except ConfigError as error:
             self._refuse_reload(str(error))
             return
         if self._checking is not None:
             self._checking.give_up()
         self._reload_words = "checking a new configuration"
-        self._checking = Check(candidate, self._path)
+        self._checking = check
 
     def _refuse_reload(self, why: str) -> None:
         log.error("the new configuration is refused, the old one stays: %s", why)
@@ -367,7 +370,7 @@ class Supervisor:
 
     def _finish_reload(self) -> None:
         check = self._checking
-        if check is None or not check.done:
+        if check is None or not check.done or self._give_up is not None:
             return
         self._checking = None
         try:
@@ -382,10 +385,14 @@ class Supervisor:
             self._listeners.adopt(self._config)
             self._refuse_reload(str(error))
             return
-        posts = outdated(self._config, new, wanted, self._warm())
+        # Who waits for a successor since the change before goes on waiting.
+        behind = self._policy.succeeding
+        posts = outdated(self._config, new, wanted, self._warm()) | behind
         if posts:
             log.info("%d processes get successors that are warm with what is new", len(posts))
-        self._previous, self._wanted = self._config, wanted
+        if posts or new.stream != self._config.stream:
+            self._previous = self._config, behind
+        self._wanted = wanted
         self._adopt(new, posts)
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
         self._reload_words = ""
@@ -414,9 +421,9 @@ class Supervisor:
 
     def _roll_back(self, why: str) -> None:
         """Return to the configuration before the last change; what still serves by that stays."""
-        before = self._previous
-        if before is None:
+        if self._previous is None:
             return
+        before, behind = self._previous
         log.error("the last change is taken back, because %s: mend it, then SIGHUP", why)
         self._head.rollbacks += 1
         edition = self._policy.edition
@@ -424,15 +431,19 @@ class Supervisor:
             (one.role.name, one.post)
             for one in self._policy.children
             if one.holds is not None and one.edition == edition
-        }
+        } | behind
         self._previous = None
         self._listeners.adopt(before)
-        self._adopt(before, {(role, post) for role, post in posts if post is not None})
+        back = {(role, post) for role, post in posts if post is not None}
+        self._adopt(before, back, again=True)
         self._reload_words = "the last change was taken back"
         notify("READY=1")
 
-    def _adopt(self, new: Config, posts: set[tuple[str, int]]) -> None:
-        """Go by a configuration; processes at some posts get successors that are warm with it."""
+    def _adopt(self, new: Config, posts: set[tuple[str, int]], *, again: bool = False) -> None:
+        """Go by a configuration; processes at some posts get successors that are warm with it.
+
+        `again`: it is the one before the last change.
+        """
         now = time.monotonic()
         changed = changed_posts(self._config, new)
         for role, post in changed:
@@ -447,8 +458,11 @@ class Supervisor:
         for role in stale:
             for child in self._policy.retire_spares(role, now):
                 self._tell(child, "drain", seconds=0)
-        if posts or new.stream != self._config.stream:
-            self._policy.supersede(post for post in posts if post not in changed)
+        kept = (post for post in posts if post not in changed)
+        if again:
+            self._policy.restore(kept)
+        elif posts or new.stream != self._config.stream:
+            self._policy.supersede(kept)
         self._config = new
         self._policy.adopt(process_table(new), new.service.stall_s, new.service.drain_s)
         self._vigil.adopt(new.service.stall_s, new.service.overdue_s)
