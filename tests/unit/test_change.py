@@ -9,7 +9,7 @@ import pytest
 
 from qdec.config import AcceleratorConfig, Config, LaneConfig, StreamConfig
 from qdec.lane.making import Making
-from qdec.supervisor.change import incomplete, outdated, torn
+from qdec.supervisor.change import incomplete, outdated, torn, windows_of
 
 A, B = Making(1, 10), Making(2, 10)
 
@@ -79,3 +79,12 @@ def test_open_streams_may_not_change_their_shape() -> None:
 
 def test_a_process_that_lacks_a_stream_is_known_by_its_name() -> None:
     assert incomplete({"a": A, "b": A}, {"a": A}) == ["b"]
+
+
+def test_windows_that_streams_have_now_are_told_to_successors() -> None:
+    warm = (
+        {"a": Making(1, 10, 20, 10), "b": A},
+        {"a": Making(2, 10, 8, 4)},
+        {"a": Making(3, 9, 8, 4)},
+    )
+    assert windows_of(warm) == {"a": [(8, 4), (20, 10)], "b": [(0, 0)]}

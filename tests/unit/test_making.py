@@ -217,3 +217,16 @@ def test_a_prior_of_other_faults_is_used_and_one_of_other_detectors_is_refused(
     reply = opened(fitted)
     assert isinstance(reply, Error)
     assert "another code's" in reply.message
+
+
+def test_windows_that_a_stream_keeps_are_compiled_before_it_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _ = answers(configured(tmp_path), 0)
+    assert before.retain_from % 4, "the new windows do not begin there"
+    new, library = configured(tmp_path, 0.03, windows="9,4"), Library()
+    library.warm(new, 1 << 30, former=[(6, 3)])
+    monkeypatch.setattr("qdec.commit.bank.compile_window", None)
+    reply = Stream(Lane(config(new), library=library)).ask(cursor=before.cursor)
+    assert isinstance(reply, Opened), reply
+    assert (reply.body.window, reply.body.commit) == (6, 3)

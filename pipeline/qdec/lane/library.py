@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ from qdec.codes.code import (
 from qdec.commit import ShotDecoder, StreamDecoder, WindowBank
 from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
-from qdec.errors import CodeError, ConfigError, ModelError, QdecError
+from qdec.errors import CodeError, ConfigError, GeometryError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.lane.making import Making, identity, shape
 from qdec.match import Tier
@@ -222,8 +223,15 @@ class Library:
                 self._hashes[name] = ""
         return self._hashes[name]
 
-    def warm(self, stream: StreamConfig, max_stream_bytes: int) -> None:
+    def warm(
+        self,
+        stream: StreamConfig,
+        max_stream_bytes: int,
+        former: Collection[tuple[int, int]] = (),
+    ) -> None:
         """Compile everything that opening a configured stream will need, and make sure it opens.
+
+        What resuming it with windows of `former` (rounds of window and commit region) needs, too.
 
         Of a stream in parts that is all of them: a process warms up before it knows which lane it
         is going to serve, and together they are no larger than the whole.
@@ -233,35 +241,43 @@ class Library:
         """
         try:
             plan = self.plan(stream)
-            code, tier, switching = plan.code, plan.tier, plan.switching
-            if stream.is_accelerated:
-                tier, switching = FALLBACK, switching.of_one_tier
-            ring_rounds = rounds_in_flight(
-                code,
-                plan.geometry,
-                raw=stream.raw,
-                wanted=stream.ring_rounds,
-                limit=max_stream_bytes,
-            )
-            banks = [
-                self.bank(
-                    code,
-                    tier,
-                    plan.geometry,
-                    plan.length,
-                    part_of(code, stream, part),
-                    plan.model,
-                    switching,
-                    effort=WARM_EFFORT,
-                )
-                for part in range(stream.parts)
-            ]
-            self.fence(banks[0], budget_s=WARM_GATE_S)
-            self.networks(plan.tier, plan.model, plan.switching)
-            for bank in banks:
-                make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
+            self._warm(stream, plan, max_stream_bytes)
+            for window, commit in former:
+                with suppress(GeometryError):  # whoever resumes with it is told why
+                    kept = kept_geometry(stream, plan.code, window, commit)
+                    if kept != plan.geometry:
+                        self._warm(stream, plan._replace(geometry=kept), max_stream_bytes)
         except QdecError as error:
             raise ConfigError(f"stream '{stream.name}': {error}") from None
+
+    def _warm(self, stream: StreamConfig, plan: Plan, max_stream_bytes: int) -> None:
+        code, tier, switching = plan.code, plan.tier, plan.switching
+        if stream.is_accelerated:
+            tier, switching = FALLBACK, switching.of_one_tier
+        ring_rounds = rounds_in_flight(
+            code,
+            plan.geometry,
+            raw=stream.raw,
+            wanted=stream.ring_rounds,
+            limit=max_stream_bytes,
+        )
+        banks = [
+            self.bank(
+                code,
+                tier,
+                plan.geometry,
+                plan.length,
+                part_of(code, stream, part),
+                plan.model,
+                switching,
+                effort=WARM_EFFORT,
+            )
+            for part in range(stream.parts)
+        ]
+        self.fence(banks[0], budget_s=WARM_GATE_S)
+        self.networks(plan.tier, plan.model, plan.switching)
+        for bank in banks:
+            make_decoder(bank, length=plan.length, ring_rounds=ring_rounds, raw=stream.raw)
 
     def plan(self, stream: StreamConfig) -> Plan:
         """What a configured stream is to be decoded with.
@@ -293,6 +309,8 @@ class Library:
         return Making(
             identity(plan.code, plan.tier, plan.geometry, networks, ladder),
             shape(plan.code, plan.length, raw=stream.raw, parts=stream.parts),
+            plan.geometry.window,
+            plan.geometry.commit,
         )
 
     def fence(self, bank: WindowBank, *, budget_s: float = _GATE_S) -> str:
@@ -310,6 +328,18 @@ class Library:
                 bank.code, bank.geometry, decoder, tier, switching, budget_s=budget_s
             )
         return self._fenced[bank]
+
+
+def kept_geometry(stream: StreamConfig, code: Code, window: int, commit: int) -> Geometry:
+    """The windows of a stream that goes on with windows and commit regions of so many rounds.
+
+    Raises:
+        GeometryError: they do not suit the code.
+    """
+    # What a stream that is behind may do is no part of its state.
+    wish = parse_geometry(stream.windows)
+    most = wish.most if wish != "auto" and wish.most >= commit else 0
+    return choose_geometry(Geometry(window, commit, most), code, endless=stream.endless)
 
 
 def part_of(code: Code, stream: StreamConfig, part: int) -> Part | None:

@@ -16,10 +16,14 @@ class Making(NamedTuple):
     Attributes:
         identity: see `identity`.
         shape: see `shape`.
+        window, commit: rounds of a window, and of its commit region. Where other windows cannot
+            begin, a stream that goes on keeps these.
     """
 
     identity: int
     shape: int
+    window: int = 0
+    commit: int = 0
 
 
 def shape(code: Code, length: int | None, *, raw: bool, parts: int) -> int:

@@ -16,7 +16,7 @@ from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState, WindowBan
 from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.bounds import rounds_in_flight
-from qdec.lane.library import Library, make_decoder, part_of
+from qdec.lane.library import Library, kept_geometry, make_decoder, part_of
 from qdec.lane.making import identity
 from qdec.lane.session import Terms
 from qdec.match import Tier
@@ -114,12 +114,12 @@ class Doorkeeper:
         code = self._code(configured, body, parts, limits).streamed(raw=wanted.raw)
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
-        pinned = None if cursor is None else self._pinned(cursor, code, wanted, body.part or 0)
-        if cursor is not None and configured is None:
-            tier = Tier(cursor.tier)
-        if pinned is not None and (configured is None or wanted.parts > 1):
-            geometry = pinned
-        else:
+        if cursor is not None:
+            _check_work(cursor, code, wanted, body.part or 0)
+            if configured is None:
+                tier = Tier(cursor.tier)
+        geometry = None
+        if cursor is None or (configured is not None and wanted.parts == 1):
             geometry = choose_geometry(
                 parse_geometry(wanted.windows),
                 code,
@@ -127,8 +127,9 @@ class Doorkeeper:
                 distance=wanted.distance,
                 short=tier.takes_model,
             )
-            if cursor is not None and pinned is not None and not _begins_at(cursor, geometry):
-                geometry = pinned
+        if cursor is not None and not (geometry and _begins_at(cursor, geometry)):
+            geometry = _pinned(cursor, code, wanted)
+        assert geometry is not None
         accelerated = tier.accelerated or (tier is not FALLBACK and wanted.accelerates(tier))
         by_lane = FALLBACK if accelerated else tier
         if configured is None:
@@ -299,27 +300,32 @@ class Doorkeeper:
         assert body.code
         return self._library.code(body.code, text, round_map, limits)
 
-    def _pinned(self, cursor: Cursor, code: Code, wanted: StreamConfig, part: int) -> Geometry:
-        """The geometry a cursor names, if the cursor is for the same work."""
-        shot_rounds = 0 if wanted.endless else code.spacetime.rounds
-        if (cursor.shape, cursor.raw, cursor.shot_rounds) != (code.shape, wanted.raw, shot_rounds):
-            raise CursorError("the cursor is for another code, kind of rounds or shot length")
-        if (cursor.part, cursor.parts) != (part, wanted.parts):
-            raise CursorError(
-                f"the cursor is for part {cursor.part} of {cursor.parts}, and this is part {part} "
-                f"of {wanted.parts}"
-            )
-        if cursor.tier not in set(Tier):
-            raise CursorError("the cursor names a tier this version does not have")
-        # What a stream that is behind may do is no part of its state.
-        wish = parse_geometry(wanted.windows)
-        most = wish.most if wish != "auto" and wish.most >= cursor.commit_rounds else 0
-        pinned = Geometry(cursor.window_rounds, cursor.commit_rounds, most)
-        try:
-            # A rule may be newer than the cursor, and windows that break it could hang the lane.
-            return choose_geometry(pinned, code, endless=wanted.endless)
-        except GeometryError as error:
-            raise CursorError(f"the cursor does not fit any more: {error}") from None
+
+def _check_work(cursor: Cursor, code: Code, wanted: StreamConfig, part: int) -> None:
+    """See that a cursor is for the same work.
+
+    Raises:
+        CursorError: it is not.
+    """
+    shot_rounds = 0 if wanted.endless else code.spacetime.rounds
+    if (cursor.shape, cursor.raw, cursor.shot_rounds) != (code.shape, wanted.raw, shot_rounds):
+        raise CursorError("the cursor is for another code, kind of rounds or shot length")
+    if (cursor.part, cursor.parts) != (part, wanted.parts):
+        raise CursorError(
+            f"the cursor is for part {cursor.part} of {cursor.parts}, and this is part {part} "
+            f"of {wanted.parts}"
+        )
+    if cursor.tier not in set(Tier):
+        raise CursorError("the cursor names a tier this version does not have")
+
+
+def _pinned(cursor: Cursor, code: Code, wanted: StreamConfig) -> Geometry:
+    """The geometry a cursor names."""
+    try:
+        # A rule may be newer than the cursor, and windows that break it could hang the lane.
+        return kept_geometry(wanted, code, cursor.window_rounds, cursor.commit_rounds)
+    except GeometryError as error:
+        raise CursorError(f"the cursor does not fit any more: {error}") from None
 
 
 def _begins_at(cursor: Cursor, geometry: Geometry) -> bool:

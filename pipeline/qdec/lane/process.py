@@ -57,7 +57,8 @@ class LaneProcess:
         key, curve = bytes.fromhex(message["key"]), message.get("curve")
         for index, stream in enumerate(config.stream):
             try:
-                self._library.warm(stream, config.service.max_stream_bytes)
+                former = map(tuple, message["former"].get(stream.name, ()))
+                self._library.warm(stream, config.service.max_stream_bytes, tuple(former))
             except ConfigError as error:
                 # At the service's start that is fatal; later, a code file that has gone bad must
                 # not keep other streams from being served.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from qdec.config import Config
 from qdec.lane.making import Making
@@ -45,6 +45,15 @@ def accelerator_settings(old: Config, new: Config) -> bool:
     """Whether the accelerator has others; it hears only lanes that were there at its start."""
     was = old.accelerated, old.accelerator, len(old.lane)
     return was != (new.accelerated, new.accelerator, len(new.lane))
+
+
+def windows_of(warm: Iterable[Makings]) -> dict[str, list[tuple[int, int]]]:
+    """Of each stream, the windows that it has now: (their rounds, those of the commit region)."""
+    found: dict[str, set[tuple[int, int]]] = {}
+    for makings in warm:
+        for name, one in makings.items():
+            found.setdefault(name, set()).add((one.window, one.commit))
+    return {name: sorted(windows) for name, windows in found.items()}
 
 
 def incomplete(wanted: Makings, warm: Makings) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,9 @@ from qdec.config import Config
 from qdec.errors import ConfigError
 from qdec.lane.making import Making
 from qdec.supervisor.auto import settle
+
+# Lanes that answer go first where processors are few.
+_NICE = 10
 
 
 class Check:
@@ -46,6 +50,8 @@ class Check:
                 files.pop_all()
         except OSError as error:
             raise ConfigError(f"it cannot be checked: {error}") from None
+        with suppress(OSError):  # gone already
+            os.setpriority(os.PRIO_PROCESS, self._popen.pid, _NICE)
 
     @property
     def done(self) -> bool:

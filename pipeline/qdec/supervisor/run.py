@@ -24,7 +24,7 @@ from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.gateway.reading import Reader
 from qdec.lane.making import Making
-from qdec.supervisor.change import incomplete, outdated, torn
+from qdec.supervisor.change import incomplete, outdated, torn, windows_of
 from qdec.supervisor.check import Check
 from qdec.supervisor.keys import cursor_key, curve_secret
 from qdec.supervisor.listeners import Listeners
@@ -202,7 +202,10 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, data=child)
         secrets = self._secrets if role.trusted else {}
         strict = not self._announced
-        self._tell(child, "warm", config=self._config_json(), strict=strict, **secrets)
+        former = windows_of(self._warm().values())
+        self._tell(
+            child, "warm", config=self._config_json(), strict=strict, former=former, **secrets
+        )
         log.info("child %d started for %s, pid %d", child, role.name, popen.pid)
 
     def _tell(self, child: int, op: str, **fields: Any) -> None:
