@@ -9,7 +9,7 @@ import pytest
 
 from qdec.config import AcceleratorConfig, Config, LaneConfig, StreamConfig
 from qdec.lane.making import Making
-from qdec.supervisor.change import incomplete, outdated, torn, windows_of
+from qdec.supervisor.change import incomplete, orphaned, outdated, torn, windows_of
 
 A, B = Making(1, 10), Making(2, 10)
 
@@ -75,6 +75,11 @@ def test_open_streams_may_not_change_their_shape() -> None:
     other = {"a": Making(3, 11), "b": Making(3, 11), "c": Making(3, 11)}
     assert torn(other, KNOWN, {"b", "c"}) == ["b"]
     assert torn({"a": B, "b": B}, KNOWN, {"a", "b"}) == []
+
+
+def test_open_streams_may_not_be_removed() -> None:
+    assert orphaned(config(*PLAIN), config(PLAIN[0]), {"a", "b", "guest"}) == ["b"]
+    assert orphaned(config(*PLAIN), config(PLAIN[0]), {"a"}) == []
 
 
 def test_a_process_that_lacks_a_stream_is_known_by_its_name() -> None:

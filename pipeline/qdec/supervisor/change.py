@@ -61,6 +61,12 @@ def incomplete(wanted: Makings, warm: Makings) -> list[str]:
     return sorted(wanted.keys() - warm.keys())
 
 
+def orphaned(old: Config, new: Config, is_open: Collection[str]) -> list[str]:
+    """Open streams that a configuration names no more: nobody could resume them."""
+    names = {stream.name for stream in old.stream} - {stream.name for stream in new.stream}
+    return sorted(names.intersection(is_open))
+
+
 def torn(wanted: Makings, warm: Mapping[int, Makings], is_open: Collection[str]) -> list[str]:
     """Open streams that a change would end: their rounds would look otherwise from now on."""
     return sorted(

@@ -24,7 +24,7 @@ from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
 from qdec.gateway.reading import Reader
 from qdec.lane.making import Making
-from qdec.supervisor.change import incomplete, outdated, torn, windows_of
+from qdec.supervisor.change import incomplete, orphaned, outdated, torn, windows_of
 from qdec.supervisor.check import Check
 from qdec.supervisor.keys import cursor_key, curve_secret
 from qdec.supervisor.listeners import Listeners
@@ -378,7 +378,12 @@ class Supervisor:
         self._checking = None
         try:
             new, wanted = check.result()
-            if ended := torn(wanted, self._warm(), self._open_streams()):
+            is_open = self._open_streams()
+            if left := orphaned(self._config, new, is_open):
+                raise ConfigError(
+                    f"{', '.join(left)} is not in it any more, but open: close it first"
+                )
+            if ended := torn(wanted, self._warm(), is_open):
                 raise ConfigError(
                     f"rounds of {', '.join(ended)} would look otherwise (another code, shot length "
                     "or kind of rounds), and it is open: close it first, or take another name"
