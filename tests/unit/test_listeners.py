@@ -74,6 +74,19 @@ def test_who_connects_while_nobody_accepts_waits_and_is_served(
         assert not Path(endpoint.removeprefix("ipc://")).exists()
 
 
+def test_who_is_called_back_has_its_door_at_once(
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    """A process that hands a lane over, and gets it back in the same moment."""
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    listeners = Listeners()
+    listeners.adopt(config(endpoint))
+    secret = zmq.curve_keypair()[1].decode()
+    for _ in range(20):
+        Router(context, (endpoint,), secret, listening=listeners.fds).close()
+    listeners.close()
+
+
 def test_an_endpoint_in_use_is_refused_and_one_left_behind_is_not(tmp_path: Path) -> None:
     path = tmp_path / "lane"
     for endpoint in (f"ipc://{path}", f"tcp://127.0.0.1:{free_port()}"):

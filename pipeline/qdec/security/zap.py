@@ -89,4 +89,6 @@ class ZapDoor:
 
     def close(self) -> None:
         """Let go; close the sockets that it answers for first."""
+        # Closing alone leaves the name taken for a while.
+        self._socket.unbind(_ENDPOINT)
         self._socket.close(linger=0)
