@@ -46,6 +46,16 @@ def ask(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, word: bytes) -> 
     return sock
 
 
+def bid_farewell(router: Router) -> None:
+    for _ in range(100):
+        router.wait([], 0.05)
+        if found := router.receive():
+            assert router.send(found[0], [b"bye"])
+            router.close()
+            return
+    raise AssertionError("nothing came")
+
+
 def heard(router: Router) -> bytes:
     for _ in range(100):
         router.wait([], 0.05)
@@ -72,6 +82,22 @@ def test_who_connects_while_nobody_accepts_waits_and_is_served(
     listeners.close()
     if endpoint.startswith("ipc"):
         assert not Path(endpoint.removeprefix("ipc://")).exists()
+
+
+def test_who_hands_over_accepts_nobody_any_more_and_says_so_to_whom_it_had(
+    endpoint: str, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    listeners = Listeners()
+    listeners.adopt(config(endpoint))
+    old = Router(context, (endpoint,), listening=listeners.fds)
+    first = ask(context, endpoint, b"first")
+    bid_farewell(old)
+    assert first.recv() == b"bye"
+    others = [ask(context, endpoint, b"later") for _ in range(5)]
+    new = Router(context, (endpoint,), listening=listeners.fds)
+    assert [heard(new) for _ in others] == [b"later"] * 5
+    for one in (first, *others, new, listeners):
+        one.close()
 
 
 def test_who_is_called_back_has_its_door_at_once(

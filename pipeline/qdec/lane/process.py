@@ -209,6 +209,7 @@ class LaneProcess:
         while (self._core.waiting or self._core.awaiting) and time.monotonic() < give_up:
             self._core.work()
             self._send()
+        self._receive()  # who has just come is sent on as well
         self._core.farewell()
         self._send()
 

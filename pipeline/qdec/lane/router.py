@@ -67,6 +67,7 @@ class Router:
         """
         self._on_refusal = on_refusal
         self._listening = listening or {}
+        self._shared: list[str] = []
         self._rarely = Rarely(log)
         self._secured = secret is not None
         # Asking libzmq for a message's user takes longer than receiving it.
@@ -109,6 +110,7 @@ class Router:
             self._socket.setsockopt(zmq.USE_FD, os.dup(listening))
             self._socket.bind(endpoint)
             self._socket.setsockopt(zmq.USE_FD, -1)
+            self._shared.append(self._socket.get_string(zmq.LAST_ENDPOINT))
             return
         while True:
             try:
@@ -210,6 +212,10 @@ class Router:
 
     def close(self) -> None:
         """Let go; what was sent is still delivered, for a while."""
+        # Who is told to go elsewhere may come back to the same address at once. Closing the socket
+        # would accept for a little longer, and nobody would hear what is said there.
+        for endpoint in self._shared:
+            self._socket.unbind(endpoint)
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=_LINGER_MS)
