@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qdec import __version__
-from qdec.cli import engines, keys, measuring, models, playing, serving
+from qdec.cli import chaos, engines, keys, measuring, models, playing, serving
 from qdec.errors import ConfigError, QdecError, ServiceUnavailable
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ for command in (
     serving.status,
     serving.doctor,
     playing.layout,
+    chaos.chaos,
     measuring.gate,
     measuring.train,
     measuring.ler,
