@@ -213,6 +213,11 @@ class Policy:
         """A child's loop has turned."""
         self._children[child].last_beat = now
 
+    def was_away(self, now: float) -> None:
+        """Nobody listened for a while, so that nobody's silence means anything until now."""
+        for child in self._children.values():
+            child.last_beat = child.since = now
+
     def exited(self, child: int, now: float) -> None:
         """A child is gone."""
         one = self._children.pop(child, None)
@@ -223,7 +228,8 @@ class Policy:
         served = one.stage is Stage.SERVING
         if served and one.post is not None:
             self.restarts[one.role.name, one.post] += 1
-        if served and now - one.born >= _HEALTHY_S:
+        warm = one.stage is Stage.SPARE  # whatever it died of, a start it was not
+        if warm or (served and now - one.born >= _HEALTHY_S):
             self._backoff(one.role).wait_s = 0.0
         elif not (served and one.role.vital):
             # Starting another at once would spin.

@@ -31,6 +31,8 @@ from qdec.supervisor.table import ACCELERATOR, GATEWAY, LANE, changed_posts, pro
 
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
+# A loop that has not turned for so long did not listen either: it was stopped, or its machine was.
+_AWAY_S = 0.5
 _DYING_S = 0.05
 
 
@@ -80,8 +82,15 @@ class Supervisor:
             ConfigError: a lane could not start with this configuration.
         """
         wake = self._catch_signals()
+        turned, away = time.monotonic(), False
         try:
             while not self._policy.stopped:
+                before, turned = turned, time.monotonic()
+                # Twice in a row it is slow, and whoever is silent may still hang.
+                away = turned - before > _AWAY_S and not away
+                if away:
+                    log.warning("the supervisor was away for %.1f s", turned - before)
+                    self._policy.was_away(turned)
                 for action in self._policy.decide(time.monotonic()):
                     self._carry_out(action)
                 for selected, _ in self._selector.select(_TICK_S):
