@@ -98,6 +98,7 @@ def test_a_full_disk_does_not_change_how_a_child_ends() -> None:
             stderr=full,
             pass_fds=[fd],
             timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
         )
     ours.close()
     theirs.close()
