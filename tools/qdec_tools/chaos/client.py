@@ -100,7 +100,12 @@ def main() -> None:
     stream = None
     try:
         stream = open_stream(job["endpoint"], patch.name, raw=patch.raw, patience=_PATIENCE)
-        stream.on_event = lambda line: events.append(line) if len(events) < _MOST_EVENTS else None
+
+        def note(line: str) -> None:
+            if len(events) < _MOST_EVENTS:
+                events.append(f"{time.monotonic():.3f} {line}")
+
+        stream.on_event = note
         (folder / f"{patch.name}.open").write_text(
             json.dumps({"frame": stream.info.frame_bytes, "seam": stream.info.seam_bytes})
         )

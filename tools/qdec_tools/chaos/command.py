@@ -59,7 +59,7 @@ def run(seconds: float, seed: int, names: str | None, *, as_json: bool) -> int:
     forget_environment()  # our own service is plain
     console = Console(stderr=as_json)
     if not console.is_terminal:
-        console.width = 130
+        console.width = 160
     try:
         with _bar(seconds) as tick, Stage(seed) as stage:
             how = "a tmpfs" if stage.disk.mounted else "a limit on files, for want of a mount"
@@ -102,7 +102,7 @@ def show(result: Result, console: Console) -> None:
 
 def _faults(result: Result) -> Table:
     table = Table(title="faults", title_justify="left")
-    for name in ("fault", "what", "whom", "times", "answered again, s", "expected"):
+    for name in ("fault", "what", "whom", "undone", "times", "answered, s", "expected"):
         table.add_column(name, justify="right" if name in ("times",) else "left")
     for fault in FAULTS:
         if not result.faults[fault.name]:
@@ -114,6 +114,7 @@ def _faults(result: Result) -> Table:
             fault.name,
             fault.does,
             fault.whom,
+            fault.undone,
             str(result.faults[fault.name]),
             words,
             f"{fault.within_s:g}",

@@ -25,6 +25,7 @@ _MERCY_S = 60.0
 _OVERLAP = 0.2
 # Windows sent shortly before a fault may be answered during it.
 _AROUND_NS = 1_000_000_000
+_MOST_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Injection:
     Attributes:
         fault: which.
         begin, end: from when to when, ns of CLOCK_MONOTONIC.
+        felt: from when on its recovery counts.
         alone: whether the next one came only when all was well again.
         back_s: how long it took what else must be back.
     """
@@ -41,6 +43,7 @@ class Injection:
     fault: Fault
     begin: int
     end: int
+    felt: int
     alone: bool
     back_s: float
 
@@ -52,7 +55,7 @@ class Result:
     Attributes:
         accounts: of each stream.
         faults: how often each was injected.
-        recovery_s: the longest time without an answer to what was sent after each was undone.
+        recovery_s: the longest time until every stream had an answer to what was sent after each.
         clients: what each client reports.
         problems: what went wrong with the run itself.
         wrongs: what is wrong, the first few.
@@ -94,17 +97,16 @@ def inject(stage: Stage, fault: Fault, random: Random, *, alone: bool = True) ->
     undo = fault.inject(stage, random)
     time.sleep(random.uniform(*fault.lasts_s))
     undo()
-    end = begin if fault.lasts_s == (0.0, 0.0) and undo.__name__ == "_nothing" else 0
-    end = end or time.monotonic_ns()
+    end = time.monotonic_ns()
+    felt = begin if fault.mends_itself else end
     back_s = 0.0
     if alone:
-        stage.wait(lambda: stage.answered_since(end), fault.within_s + _MERCY_S)
-        stage.wait(lambda: fault.back(stage), fault.within_s + _MERCY_S)
-        back_s = 0.0 if fault.back is _DEFAULT_BACK else (time.monotonic_ns() - end) / 1e9
-    return Injection(fault, begin, end, alone, back_s)
-
-
-_DEFAULT_BACK = Fault.__dataclass_fields__["back"].default
+        stage.wait(lambda: stage.answered_since(felt), fault.within_s + _MERCY_S)
+        if fault.back is not None:
+            back = fault.back
+            stage.wait(lambda: back(stage), fault.within_s + _MERCY_S)
+            back_s = (time.monotonic_ns() - felt) / 1e9
+    return Injection(fault, begin, end, felt, alone, back_s)
 
 
 def run(
@@ -143,6 +145,17 @@ def run(
             stage.look_after_clients()
     except ServiceUnavailable as error:
         result.problems.append(str(error))
+    return judged(stage, injections, result, on_tick)
+
+
+def judged(
+    stage: Stage,
+    injections: Sequence[Injection],
+    result: Result | None = None,
+    on_tick: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Let the clients finish, and hold every answer against a replay."""
+    result = result or Result()
     on_tick("waiting for the last answers")
     result.clients = stage.finish()
     on_tick("checking every answer")
@@ -157,7 +170,7 @@ def run(
     for patch in stage.patches:
 
         def on_wrong(line: str, name: str = patch.name) -> None:
-            if len(result.wrongs) < 20:
+            if len(result.wrongs) < _MOST_TOLD:
                 result.wrongs.append(f"{name}: {line}")
 
         report = result.clients[patch.name]
@@ -175,7 +188,7 @@ def recoveries(stage: Stage, injections: Sequence[Injection]) -> dict[str, float
         times = [one.back_s]
         for patch in stage.patches:
             with suppress(LookupError):
-                times.append(answered_after(stage, patch, one.end))
+                times.append(answered_after(stage, patch, one.felt))
         found[one.fault.name] = max(found.get(one.fault.name, 0.0), *times)
     return found
 

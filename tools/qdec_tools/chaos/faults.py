@@ -34,7 +34,10 @@ class Fault:
         undone: how it ends.
         inject: does it, to what a random choice hits; what it returns undoes it.
         lasts_s: the least and most time until it is undone.
-        within_s: every stream is answered again after so long at most, from when it was undone.
+        within_s: every stream should be answered again after so long: every stream has an answer
+            to rounds that its client sent after that time began.
+        mends_itself: the service undoes it, so that the time begins with the fault; else with its
+            undoing.
         spare: it waits for a warm spare lane: that is what its recovery is about.
         back: what else must be there again; its recovery counts, too.
     """
@@ -46,8 +49,9 @@ class Fault:
     inject: Callable[[Stage, Random], Undo]
     lasts_s: tuple[float, float] = (0.0, 0.0)
     within_s: float = 1.0
+    mends_itself: bool = False
     spare: bool = False
-    back: Callable[[Stage], bool] = lambda _: True
+    back: Callable[[Stage], bool] | None = None
 
 
 def _kill(pid: int | None, number: signal.Signals = signal.SIGKILL) -> None:
@@ -235,6 +239,7 @@ FAULTS: tuple[Fault, ...] = (
         "the warm spare takes its place",
         _kill_of(_a_lane),
         spare=True,
+        mends_itself=True,
     ),
     Fault(
         "kill-lanes",
@@ -243,9 +248,19 @@ FAULTS: tuple[Fault, ...] = (
         "the warm spare takes one's place; the other one's starts cold",
         _kill_lanes,
         within_s=10.0,
+        mends_itself=True,
     ),
-    Fault("kill-spare", "SIGKILL", "the spare lane", _SUPERVISOR, _kill_of(_spare)),
-    Fault("kill-accelerator", "SIGKILL", "the accelerator", _SUPERVISOR, _kill_of(_accelerator)),
+    Fault(
+        "kill-spare", "SIGKILL", "the spare lane", _SUPERVISOR, _kill_of(_spare), mends_itself=True
+    ),
+    Fault(
+        "kill-accelerator",
+        "SIGKILL",
+        "the accelerator",
+        _SUPERVISOR,
+        _kill_of(_accelerator),
+        mends_itself=True,
+    ),
     Fault(
         "kill-gateway",
         "SIGKILL",
@@ -254,6 +269,7 @@ FAULTS: tuple[Fault, ...] = (
         _kill_of(_gateway),
         within_s=10.0,
         back=Stage.gateway_answers,
+        mends_itself=True,
     ),
     Fault(
         "restart",
@@ -261,7 +277,8 @@ FAULTS: tuple[Fault, ...] = (
         "the supervisor",
         "clients resume with what they hold",
         _restart,
-        within_s=5.0,
+        within_s=20.0,
+        mends_itself=True,
     ),
     Fault("stop-lane", "SIGSTOP", "a lane", _CONT, _stop_of(_a_lane), (0.1, 1.2)),
     Fault(
@@ -272,6 +289,7 @@ FAULTS: tuple[Fault, ...] = (
         _hang_lane,
         spare=True,
         within_s=3.0,
+        mends_itself=True,
     ),
     Fault(
         "stop-accelerator",
@@ -287,6 +305,7 @@ FAULTS: tuple[Fault, ...] = (
         "the accelerator",
         "the supervisor kills it",
         _hang_accelerator,
+        mends_itself=True,
     ),
     Fault(
         "stop-gateway",
@@ -345,13 +364,21 @@ FAULTS: tuple[Fault, ...] = (
         _engine(engine.FAILS),
         (0.5, 2.0),
     ),
-    Fault("net-cut", "every connection is reset", "a proxy", "clients connect again", _cut),
+    Fault(
+        "net-cut",
+        "every connection is reset",
+        "a proxy",
+        "clients connect again",
+        _cut,
+        mends_itself=True,
+    ),
     Fault(
         "net-torn",
         "a connection is reset in mid-frame",
         "a proxy",
         "clients connect again",
         _tear,
+        mends_itself=True,
     ),
     Fault("net-stalls", "nothing gets through", "a proxy", "it flows again", _stall, (0.2, 2.5)),
     Fault(
