@@ -17,7 +17,7 @@ from qdec_tools.chaos.accounts import Account
 from qdec_tools.chaos.faults import Fault
 from qdec_tools.chaos.stage import Stage
 
-_GAP_S = (0.1, 0.8)
+GAP_S = (0.1, 0.8)
 _SPARE_S = 30.0
 # Beyond what is expected: then it has not recovered, and the run is no good.
 _MERCY_S = 60.0
@@ -115,6 +115,7 @@ def run(
     random: Random,
     seconds: float,
     on_tick: Callable[[str], None] = lambda _: None,
+    gap_s: tuple[float, float] = GAP_S,
 ) -> Result:
     """Inject faults for a while, let the clients finish, count.
 
@@ -124,6 +125,7 @@ def run(
         random: decides which comes when, and whom it hits.
         seconds: how long.
         on_tick: told what is going on, now and then.
+        gap_s: the least and most time between two faults.
     """
     result = Result()
     injections: list[Injection] = []
@@ -132,7 +134,7 @@ def run(
     try:
         while faults and time.monotonic() < until:
             on_tick("…")
-            time.sleep(random.uniform(*_GAP_S))
+            time.sleep(min(random.uniform(*gap_s), max(0.0, until - time.monotonic())))
             stage.look_after_clients()
             fault = next(cards)
             on_tick(fault.name)

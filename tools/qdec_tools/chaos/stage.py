@@ -203,10 +203,20 @@ class Stage:
         """The process of a stream's client."""
         return self._clients[name].pid
 
-    def rows(self, patch: Patch) -> Commits:
-        """The commit records that a client was handed so far."""
+    def rows(self, patch: Patch, start: int = 0) -> Commits:
+        """The commit records that a client was handed so far, without the first few."""
         dtype = self._dtype(patch)
-        return np.zeros(0, np.uint8) if dtype is None else _whole(self._file(patch, "rows"), dtype)
+        if dtype is None:
+            return np.zeros(0, commit_dtype(0, 0))
+        return _whole(self._file(patch, "rows"), dtype, start)
+
+    def waiting(self, patch: Patch) -> int:
+        """Rounds that were sent and not answered when a client was last handed something."""
+        sent = _whole(self._file(patch, "times"), client.DELIVERY, -1)["sent"]
+        if not len(sent):
+            return 0
+        answered = self._newest(patch, "first_round") + self._newest(patch, "count")
+        return max(0, int(sent[-1]) - answered)
 
     def deliveries(self, patch: Patch) -> np.ndarray[Any, Any]:
         """When they were handed over, see `client.DELIVERY`."""
@@ -239,12 +249,8 @@ class Stage:
         dtype = self._dtype(patch)
         if dtype is None:
             return 0
-        with self._file(patch, "rows").open("rb") as rows:
-            size = rows.seek(0, os.SEEK_END) // dtype.itemsize
-            if not size:
-                return 0
-            rows.seek((size - 1) * dtype.itemsize)
-            return int(np.frombuffer(rows.read(dtype.itemsize), dtype)[name][0])
+        newest = _whole(self._file(patch, "rows"), dtype, -1)
+        return int(newest[name][0]) if len(newest) else 0
 
     def wait(self, done: Callable[[], bool], at_most_s: float) -> float:
         """Wait for something; how long it took, in seconds.
@@ -345,7 +351,12 @@ def _alive(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] != "Z"
 
 
-def _whole(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """A file's complete records."""
-    data = path.read_bytes() if path.exists() else b""
-    return np.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype)
+def _whole(path: Path, dtype: np.dtype[Any], start: int = 0) -> np.ndarray[Any, Any]:
+    """A file's complete records from one on; from the last one on if negative."""
+    if not path.exists():
+        return np.zeros(0, dtype)
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) // dtype.itemsize
+        start = min(size, start) if start >= 0 else max(0, size + start)
+        file.seek(start * dtype.itemsize)
+        return np.frombuffer(file.read((size - start) * dtype.itemsize), dtype)
