@@ -25,6 +25,7 @@ def serve(
     check: Annotated[
         bool, typer.Option("--check", help="Check the configuration and its codes, then exit.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --check: one JSON object.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the service in the foreground: supervisor, lanes, a warm spare.
@@ -33,8 +34,12 @@ def serve(
     loopback, which every user of this machine can reach. With one, TCP endpoints speak CURVE and
     need keys ([bold]qdec keys --help[/bold]).
 
-    SIGTERM drains and exits; SIGHUP reads the configuration and the authorised keys again.
+    SIGTERM drains and exits. SIGHUP reads again the configuration, the authorised keys and the
+    files of codes, priors and networks: what is good takes over at the next boundary of each
+    stream's windows, and what is not is refused, with the reason in the log.
     """
+    from json import dumps
+
     from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
     from qdec.config import Config, LaneConfig, ServiceSection, load_config, stream_error
@@ -62,6 +67,7 @@ def serve(
     settings = settle(settings, config)
     if check:
         library = Library()
+        makings = {}
         for index, stream in enumerate(settings.stream):
             try:
                 library.warm(stream, settings.service.max_stream_bytes)
@@ -70,7 +76,14 @@ def serve(
             except ConfigError as error:
                 assert config is not None  # there are no streams without one
                 raise stream_error(str(error), config, index) from None
-            typer.echo(f"stream {stream.name}: ok")
+            makings[stream.name] = library.making(stream)
+            if not json:
+                identity = f"{makings[stream.name].identity:016x}"
+                typer.echo(f"stream {stream.name}: ok, identity {identity}")
+        if json:
+            told = {name: making._asdict() for name, making in makings.items()}
+            typer.echo(dumps({"streams": told, "warnings": warnings}))
+            return
         for warning in warnings:
             typer.echo(f"warning: {warning}", err=True)
         typer.echo(f"{len(settings.lane)} lanes, {len(settings.stream)} streams: ok")
