@@ -1,4 +1,4 @@
-"""How long a stream goes unanswered when its code's noise model is replaced: SIGHUP under a live run.
+"""How long a stream goes unanswered when its noise model is replaced: SIGHUP under a live run.
 
 A paced stream of a configured patch. Its code file is rewritten with another noise strength and the
 service told to look: a successor of the lane gets warm with it, takes the clients over, and the

@@ -148,7 +148,6 @@ class Supervisor:
 
     def _assign(self, child: int, post: int) -> None:
         role = self._policy.child(child).role
-        log.info("child %d serves %s %d", child, role.name, post)
         slot = self._slots.take(post, child) if role.name == LANE else None
         self._tell(
             child,
@@ -234,7 +233,9 @@ class Supervisor:
                 self._slots.release(child)
             case "serving":
                 self._policy.serving(child, now)
-                if self._policy.child(child).role.name == ACCELERATOR:
+                one = self._policy.child(child)
+                log.info("child %d serves %s %s", child, one.role.name, one.post)
+                if one.role.name == ACCELERATOR:
                     self._accelerator.generation = child
             case "beat":
                 self._policy.beat(child, now)
