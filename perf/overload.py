@@ -1,13 +1,13 @@
 """Offered load from 0.2 to 2 times what a lane can do: latency, misses, refused credits, use.
 
-Two streams of d=11 shots, each shot one window and one message. First the lane's
-capacity, with as much in flight as credits allow. Then open loop: messages fall due at a fixed
-rate, whether or not anything was answered. What there is no credit for when it falls due is
-*refused*: a source that cannot wait gives those shots up, and the next ones are due all the same.
-*Useful* are windows answered within their deadline. The knee is the least load from which on more
-than a hundredth is refused or late. Past it, where as much is offered as was ever useful, useful
-throughput should stay at 95 % of its peak, and the 99th percentile of the time that what was
-accepted is in the lane below twice the deadline.
+Two streams of d=11 shots, configured with ``credit = "latency"``, each shot one window and one
+message. First the lane's capacity: as much in flight as its ring holds. Then open loop: messages
+fall due at a fixed rate, whether or not anything was answered. What there is no credit for when it
+falls due is *refused*: a source that cannot wait gives those shots up, and the next ones are due
+all the same. *Useful* are windows answered within their deadline. The knee is the least load from
+which on more than a hundredth is refused or late. Past it, where as much is offered as was ever
+useful, useful throughput should stay at 95 % of its peak, and the 99th percentile of the time that
+what was accepted is in the lane below twice the deadline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def offer(
     return Load(offered, refused, rows, np.concatenate(taken), took)
 
 
-def row_of(load: Load, share: float, per_s: float, deadline_us: int) -> dict[str, Any]:
+def row_of(load: Load, share: float) -> dict[str, Any]:
     """What the table says of one load."""
     flags = load.rows["flags"]
     late = (flags & Flag.LATE) != 0
@@ -209,32 +210,33 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--shots", type=int, default=1, help="per message")
     parser.add_argument("--deadline-us", type=int, default=2000)
-    parser.add_argument("--ring-rounds", type=int, default=0, help="in flight; 0: the default")
+    parser.add_argument("--ring-rounds", type=int, default=16384, help="most in flight")
+    parser.add_argument("--credit", default="latency", help="latency or ring, as configured")
     parser.add_argument("--save", action="store_true", help="to results/overload.json and .svg")
     o = parser.parse_args()
     patch = Patch("load", o.distance, "whole", noise=NOISE, shot_rounds=ROUNDS)
     guest = CodeText("circuit", str(patch.circuit))
     source = Source(patch, o.shots)
-    more = f"[defaults]\nring_rounds = {o.ring_rounds}\n" if o.ring_rounds else ""
-    with running_service(tables=more) as service:
-        streams = [
-            open_stream(
-                service.endpoint,
-                f"load{k}",
-                code=guest,
-                windows="whole",
-                deadline_us=o.deadline_us,
-            )
-            for k in range(STREAMS)
-        ]
+
+    @contextmanager
+    def opened(credit: str) -> Iterator[list[Stream]]:
+        more = f'[defaults]\nring_rounds = {o.ring_rounds}\ncredit = "{credit}"\n'
+        options = {"code": guest, "windows": "whole", "deadline_us": o.deadline_us}
+        with running_service(tables=more) as service, ExitStack() as stack:
+            names = [f"load{k}" for k in range(STREAMS)]
+            yield [
+                stack.enter_context(open_stream(service.endpoint, name, **options))
+                for name in names
+            ]
+
+    with opened("ring") as streams:
         capacity(streams, source, 1.0)
         most = capacity(streams, source, o.seconds)
-        rows = []
-        for share in LOADS:
-            load = offer(streams, source, share * most, o.shots, o.seconds)
-            rows.append(row_of(load, share, most, o.deadline_us))
-        for stream in streams:
-            stream.close()
+    with opened(o.credit) as streams:
+        rows = [
+            row_of(offer(streams, source, share * most, o.shots, o.seconds), share)
+            for share in LOADS
+        ]
     found = judged(rows, o.deadline_us)
     settings = {key: value for key, value in vars(o).items() if key != "save"}
     everything = {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.accelerators import stream_config
+from helpers.lanes import Lane as RealLane
+from helpers.lanes import Stream, config
 from qdec.lane.credits import _KEPT, Allowance
+from qdec.lane.session import Arrival
 
 DEADLINE = 2_000_000
 MOST, LEAST, WINDOW = 16_384, 40, 10
@@ -118,3 +124,22 @@ def test_credit_is_never_taken_back_and_never_more_than_there_is_room_for(
         assert credit.until >= before
         assert credit.until - retain <= max(most, before - retain)
         assert credit.until - retain >= min(most, least)
+
+
+@pytest.mark.parametrize("credit", ["ring", "latency"])
+def test_a_stream_gets_less_credit_where_it_is_late_if_it_asked_for_that(credit: str) -> None:
+    options = {"tier": "matching", "accelerated": False, "deadline_us": 1000, "credit": credit}
+    lane = RealLane(config(stream_config(ring_rounds=4096, **options)))
+    stream = Stream(lane).open()
+    assert stream.credit_until == 4096
+    quiet = np.zeros((60, stream.info.record_bytes), np.uint8)  # type: ignore[union-attr]
+    for first in range(0, 4080, 60):
+        # The lane has worked all the while: it is not the operating system that is slow.
+        lane.core.arrived = Arrival(lane.now, time.thread_time_ns() - 10**10)
+        assert stream.send(first, quiet) is None
+        lane.now += 10_000_000
+        stream.collect()
+    if credit == "ring":
+        assert stream.credit_until == stream.retain_from + 4096
+    else:
+        assert stream.retain_from + 40 <= stream.credit_until <= stream.retain_from + 200

@@ -102,8 +102,8 @@ MESSAGES: dict[str, tuple[wire.FromClient | wire.FromLane, bytes | None]] = {
     "status": (Status(1), None),
     "opened": (Opened(1, 1, EPOCH, OPENED), None),
     "redirect": (Redirect(1, "tcp://127.0.0.1:7601"), None),
-    "commit": (Commit(1, EPOCH, 1, 16384, 3, CURSOR), COMMITTED),
-    "credit": (Credit(1, EPOCH, 16384, 6, 1), None),
+    "commit": (Commit(1, EPOCH, 1, 16387, 3, CURSOR), COMMITTED),
+    "credit": (Credit(1, EPOCH, 16387, 6, 1), None),
     "pause": (Pause(1, EPOCH, PauseReason.DRAINING), None),
     "proceed": (Proceed(1, EPOCH), None),
     "closed": (Closed(1, EPOCH), None),
@@ -288,9 +288,9 @@ def test_the_conversation_is_what_a_lane_says() -> None:
     assert body[40:48] == int(stream.info.identity, 16).to_bytes(8, "little")
     assert body[:40] + body[48:] == COMMITTED[:40] + COMMITTED[48:]
     assert isinstance(commit, Commit)
-    assert (commit.n, commit.credit_until, commit.retain_from) == (1, 16384, 3)
+    assert (commit.n, commit.credit_until, commit.retain_from) == (1, 16387, 3)
     ((credit, _),) = lane.tell(stream.peer, wire.encode(Ping(stream.handle, stream.epoch)))
-    assert credit == Credit(stream.handle, stream.epoch, 16384, 6, 1)
+    assert credit == Credit(stream.handle, stream.epoch, 16387, 6, 1)
 
 
 def main() -> None:

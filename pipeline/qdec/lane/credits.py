@@ -2,8 +2,10 @@
 
 Whatever waits in a lane is late by as long as what is before it takes. So credit follows what is
 seen, as a congestion window does (Jacobson, SIGCOMM 1988; not kept unless it is used: RFC 7661).
-What a client would send under overload then waits with the client, which can do something about
-it, and what the lane has accepted is still in time.
+A queue that comes and goes is no harm: what counts is one that stands, so that in a whole flight
+nothing was quick (Nichols and Jacobson, ACM Queue 10, 2012). What a client would send under
+overload then waits with the client, which can do something about it, and what the lane has
+accepted is still in time.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ class Allowance:
         self._least = min(most, least)
         self._kept = max(self._least, min(most, _KEPT))
         self._rounds = most
-        self._retained = self._grow_at = self._shrink_at = first_round
-        self._peak = self._worst = 0
+        self._retained = self._flight_ends = first_round
+        self._peak = 0
+        self._best: int | None = None
 
     def answered(self, received: int, retain_from: int, worst_ns: int, deadline_ns: int) -> None:
         """Windows have been answered.
@@ -45,23 +48,19 @@ class Allowance:
             deadline_ns: how long it may be.
         """
         self._peak = max(self._peak, received - self._retained)
-        self._worst = max(self._worst, worst_ns)
+        self._best = worst_ns if self._best is None else min(self._best, worst_ns)
         self._retained = retain_from
-        if 4 * worst_ns > 3 * deadline_ns:
-            # Once for each flight: what was in flight before is late whatever happens now.
-            if retain_from >= self._shrink_at:
-                share = min(0.75, max(0.125, deadline_ns / (2 * worst_ns)))
-                self._rounds = max(self._least, int(min(self._rounds, self._peak) * share))
-                self._shrink_at = received
-                self._next_flight(received)
-        elif retain_from >= self._grow_at:
-            if 2 * self._worst <= deadline_ns and 2 * self._peak > self._rounds:
-                self._rounds = min(self._most, self._rounds + max(1, self._rounds // 4))
-            elif 4 * self._peak < self._rounds > self._kept:
-                self._rounds = max(self._kept, self._rounds * 7 // 8)
-            self._next_flight(received)
+        if retain_from >= self._flight_ends:
+            self._adapt(self._best, deadline_ns)
+            self._flight_ends, self._peak, self._best = received, 0, None
         self.until = max(self.until, retain_from + self._rounds)
 
-    def _next_flight(self, received: int) -> None:
-        self._grow_at = received
-        self._peak = self._worst = 0
+    def _adapt(self, best_ns: int, deadline_ns: int) -> None:
+        """All that was in flight at a time has been answered, the quickest of it in `best_ns`."""
+        if 2 * best_ns > deadline_ns:
+            share = min(0.75, max(0.125, deadline_ns / (3 * best_ns)))
+            self._rounds = max(self._least, int(min(self._rounds, self._peak) * share))
+        elif 3 * best_ns <= deadline_ns and 2 * self._peak > self._rounds:
+            self._rounds = min(self._most, self._rounds + max(1, self._rounds // 4))
+        elif 4 * self._peak < self._rounds > self._kept:
+            self._rounds = max(self._kept, self._rounds * 7 // 8)

@@ -54,6 +54,7 @@ class Terms:
         identity: what makes the answers, see `qdec.lane.making`.
         kinds: what the accelerator may be asked, see `qdec.accelerator.kinds`; None for streams
             that the lane answers by itself.
+        in_time: credit for no more than is answered in time, see `Allowance`.
     """
 
     stream: str
@@ -70,6 +71,7 @@ class Terms:
     identity: int
     part: Part | None = None
     kinds: Mapping[WindowKey, int] | None = None
+    in_time: bool = False
 
     @property
     def share(self) -> tuple[int, int]:
@@ -147,7 +149,7 @@ class Session:
         window = terms.geometry.longest or terms.code.spacetime.rounds
         self._allowance = Allowance(decoder.received, ring, 2 * window)
         # How long the accelerator is waited for is no sign of a queue.
-        self._follows_latency = terms.kinds is None
+        self._follows_latency = terms.in_time and terms.kinds is None
 
     def on_rounds(
         self,
