@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
-_LISTENING = "0A"
 
 
 def children(parent: int) -> dict[int, str]:
@@ -35,21 +34,6 @@ def _started(pid: int) -> int:
     with suppress(OSError, IndexError, ValueError):
         return int((_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
     return 0
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether a process listens on a TCP port of this machine."""
-    inodes = set()
-    for line in (_PROC / "net" / "tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
-            inodes.add(f"socket:[{words[9]}]")
-    with suppress(OSError):
-        for fd in (_PROC / str(pid) / "fd").iterdir():
-            with suppress(OSError):
-                if os.readlink(fd) in inodes:
-                    return True
-    return False
 
 
 def cpu_ticks(pid: int) -> int:

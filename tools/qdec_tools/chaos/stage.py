@@ -81,7 +81,6 @@ class Stage:
         self._stack.callback(self.disk.let_go)
         *ports, gateway = free_ports(_LANES + 1)
         self.endpoints = tuple(f"tcp://127.0.0.1:{port}" for port in ports)
-        self._ports = ports
         self._metrics = f"http://127.0.0.1:{gateway}/metrics"
         settings: dict[str, Setting] = {
             "state_dir": str(self.disk.folder / "state"),
@@ -144,17 +143,17 @@ class Stage:
             for module, kind in _KINDS.items():
                 if f" -m {module} " in words:
                     found[pid] = kind
+        serves = {self.lane(index): index for index in range(_LANES)}
         for pid, kind in found.items():
             if kind == "lane":
-                serves = [i for i, port in enumerate(self._ports) if processes.listens(pid, port)]
-                found[pid] = f"lane {serves[0]}" if serves else "spare"
+                found[pid] = f"lane {serves[pid]}" if pid in serves else "spare"
         return found
 
     def lane(self, index: int) -> int | None:
-        """The process that serves a lane."""
-        lanes = processes.of_module(self.supervisor, changed.LANE_MODULE)
-        port = self._ports[index]
-        return next((pid for pid in lanes if processes.listens(pid, port)), None)
+        """The process that serves a lane, as that has said."""
+        path = self.folder / f"lane{index}"
+        pid = int(path.read_text()) if path.exists() else 0
+        return pid if pid in processes.of_module(self.supervisor, changed.LANE_MODULE) else None
 
     def spare(self) -> int | None:
         """A lane process that serves nothing."""
