@@ -432,11 +432,25 @@ def test_a_supervisor_that_was_away_itself_kills_nobody_for_silence() -> None:
     one = policy()
     lane, spare = served(one)
     one.was_away(100.0)
-    assert one.decide(100.0) == []
+    assert one.decide(100.1) == []
     one.beat(spare, 101.0)
     (kill,) = one.decide(100.1 + STALL)
     assert isinstance(kill, Kill)
     assert kill.child == lane
+
+
+def test_a_supervisor_that_is_slow_again_and_again_finds_who_hangs() -> None:
+    one = policy()
+    lane, spare = served(one)
+    now, killed = 0.0, []
+    while not killed and now < 20:
+        for away in (0.6, 0.0):  # every other turn
+            now += 0.6
+            one.was_away(away)
+            one.beat(spare, now)
+            killed += one.decide(now)
+    assert [kill.child for kill in killed if isinstance(kill, Kill)] == [lane]
+    assert now < 3 * STALL
 
 
 def test_a_warming_or_draining_child_is_given_the_time_that_its_supervisor_was_away() -> None:

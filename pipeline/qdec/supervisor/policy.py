@@ -250,10 +250,15 @@ class Policy:
         """A child's loop has turned."""
         self._children[child].last_beat = now
 
-    def was_away(self, now: float) -> None:
-        """Nobody listened for a while, so that nobody's silence means anything until now."""
+    def was_away(self, seconds: float) -> None:
+        """Nobody listened for a while: nobody's silence during it means anything.
+
+        What was before it still counts, so that a supervisor that is slow again and again finds
+        who hangs all the same.
+        """
         for child in self._children.values():
-            child.last_beat = child.since = now
+            child.last_beat += seconds
+            child.since += seconds
 
     def exited(self, child: int, now: float) -> None:
         """A child is gone."""

@@ -100,7 +100,7 @@ class Supervisor:
                 away = turned - before > _AWAY_S and not away
                 if away:
                     log.warning("the supervisor was away for %.1f s", turned - before)
-                    self._policy.was_away(turned)
+                    self._policy.was_away(turned - before)
                 for action in self._policy.decide(time.monotonic()):
                     self._carry_out(action)
                 for selected, _ in self._selector.select(_TICK_S):
