@@ -52,6 +52,17 @@ def test_what_the_lane_has_is_not_sent_again() -> None:
         assert lane.hears_rounds() == []
 
 
+def test_the_rest_of_a_frame_whose_beginning_the_lane_has_is_sent_again() -> None:
+    """Credit cuts frames elsewhere each time, and a lane takes no part of one that overlaps."""
+    with ScriptedLane() as lane, opened(lane) as stream:
+        for _ in range(3):
+            stream.send(FRAME)
+        lane.hears_rounds()
+        lane.says(Error(1, lane.epoch, 1, WireCode.DUPLICATE, "again", 15))
+        polls(stream)
+        assert lane.hears_rounds() == [15, 20]
+
+
 def test_what_the_lane_has_already_is_passed_over() -> None:
     with ScriptedLane() as lane, opened(lane) as stream:
         stream.send(FRAME)

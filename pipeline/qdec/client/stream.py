@@ -33,6 +33,8 @@ from qdec.client.interface import Commits, Stream
 from qdec.client.outbox import Frame, Outbox
 from qdec.errors import DataError, Refused, WireCode, WireError
 
+# Frames whose ends are remembered.
+_FRAMES_KNOWN = 1024
 # Errors that a resume mends; everything else is the caller's to know.
 _MENDED_BY_RESUME = {WireCode.NOT_OPEN, WireCode.STALE_EPOCH}
 
@@ -61,6 +63,7 @@ class LaneStream(Stream):
         self._outbox: Outbox | None = None
         self._cursor = b""
         self._seq = 0
+        self._ends: dict[int, int] = {}
         self._replay_from_seq = 0
         self._credit_until = 0
         self._next_window = 0
@@ -165,6 +168,9 @@ class LaneStream(Stream):
             flags,
             frame.t_send,
         )
+        self._ends[self._seq] = frame.first + len(frame.records)
+        if len(self._ends) > _FRAMES_KNOWN:
+            del self._ends[next(iter(self._ends))]
         self._seq += 1
         return encode(message), body
 
@@ -262,12 +268,12 @@ class LaneStream(Stream):
             return
         if error.epoch != self._epoch:
             return
-        if code is WireCode.DUPLICATE:
-            # What is behind those rounds is under way, or the lane will miss it and say so.
+        if code is WireCode.DUPLICATE and self._ends.get(error.reference, 0) <= error.detail:
+            # All of that frame is there, and what is behind it under way, or the lane will miss it.
             if self._box.next < error.detail <= self._box.end:
                 self._box.rewind(error.detail)
             return
-        if code in (WireCode.GAP, WireCode.NO_CREDIT):
+        if code in (WireCode.GAP, WireCode.DUPLICATE, WireCode.NO_CREDIT):
             # Answers to frames that were already under way when we went back are stale.
             if error.reference >= self._replay_from_seq:
                 self._replay_from_seq = self._seq

@@ -87,6 +87,8 @@ class Stage:
             "spare_lanes": 1,
             "plain_tcp": True,
             "stall_s": self.stall_s,
+            # No round is lost for good here, and what a lane gives up no replay can repeat.
+            "gap_ms": 5000.0,
         }
         more = f'[gateway]\nlisten = "127.0.0.1:{gateway}"\n[accelerator]\nengine = "openvino"\n'
         self._config = self.folder / "qdec.toml"
