@@ -17,6 +17,7 @@ Undo = Callable[[], object]
 _HOUR_NS = 3_600_000_000_000
 _SHARE = 0.02
 _DELAY_S = 0.08
+_PATIENCE_S = 60.0
 
 
 def _nothing() -> None:
@@ -100,6 +101,8 @@ def _hang_lane(stage: Stage, random: Random) -> Undo:
 
 
 def _hang_accelerator(stage: Stage, _: Random) -> Undo:
+    """One that serves: to warm up it may take its time."""
+    stage.wait(stage.accelerates, _PATIENCE_S)
     pid = stage.accelerator()
     _kill(pid, signal.SIGSTOP)
     stage.wait(lambda: pid not in stage.children, stage.stall_s + 10)
