@@ -68,7 +68,7 @@ def launches(compiled: Compiled, models: Models) -> list[Row]:
                 "batch": batch,
                 "input": "x".join(map(str, kind.shape)),
                 "window B": kind.unpack.window_bytes,
-                "record B": kind.then.record.size,
+                "record B": kind.record.size,
                 "unpack grid": "x".join(map(str, unpack.grid)),
                 "each": unpack.windows_each,
                 "shared B": unpack.shared,

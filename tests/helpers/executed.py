@@ -38,9 +38,9 @@ MIDDLE = Window(3, 9, 3, 13)
 SHOWN = Geometry(6, 3)
 
 
-def soft() -> CompiledWindow:
+def soft(window: Window = MIDDLE) -> CompiledWindow:
     model = FoldedModel(shipped_model("speed").network, precision="fp32")
-    return compile_window(CODE, Tier.SPEED, SHOWN, MIDDLE, model=model)
+    return compile_window(CODE, Tier.SPEED, SHOWN, window, model=model)
 
 
 def confident() -> CompiledWindow:
@@ -60,8 +60,9 @@ def matching() -> CompiledWindow:
     return compile_window(CODE, Tier.MATCHING, SHOWN, MIDDLE)
 
 
-def windows_of(shots: int, window: Window = MIDDLE, seed: int = 5) -> Bytes:
-    events = CIRCUIT.compile_detector_sampler(seed=seed).sample(shots, bit_packed=True)
+def windows_of(shots: int, window: Window = MIDDLE, seed: int = 5, *, noise: float = 0.02) -> Bytes:
+    circuit = CIRCUIT if noise == 0.02 else memory(3, 12, noise)
+    events = circuit.compile_detector_sampler(seed=seed).sample(shots, bit_packed=True)
     records = CODE.layout.to_records(events)[:, window.start : window.end]
     return np.ascontiguousarray(records).reshape(shots, -1)
 
@@ -75,6 +76,8 @@ class Bench:
         decoders: dict[int, CompiledWindow],
         programs: Programs,
         streams: int = 2,
+        *,
+        settle: bool = True,
     ) -> None:
         self.arena = Arena.create()
         memory_, exchanges = self.arena.share_exchanges(2)
@@ -83,7 +86,7 @@ class Bench:
         mine = [self.arena.share_exchange(slot) for slot in range(2)]
         self.links = [Link(one, self.words, lambda: None) for one in mine]
 
-        made = {number: gpu_kind(one, programs) for number, one in decoders.items()}
+        made = {number: gpu_kind(one, programs, settle=settle) for number, one in decoders.items()}
         self.kinds: dict[int, GpuKind] = {n: one for n, one in made.items() if one is not None}
         sizes = {n: kind.unpack.window_bytes for n, kind in self.kinds.items()}
         kinds = {

@@ -22,9 +22,20 @@ Ints = NDArray[np.int64]
 class SoftGap:
     """Measures the gap of windows that come with the log-odds of their edges."""
 
-    def __init__(self, matchers: list[tuple[SparseMatcher, Ints, Bytes]]) -> None:
-        """One matcher for each observable, with its edges among the window's, and its nodes."""
+    def __init__(self, matchers: list[tuple[SparseMatcher, Ints, Bytes]], side: int) -> None:
+        """One matcher for each observable, with its edges among the window's, and its nodes.
+
+        `side` is the node that is the boundary which flips it.
+        """
         self._matchers = matchers
+        self._side = side
+
+    @property
+    def measured(self) -> list[tuple[Ints, NDArray[np.bool_]]]:
+        """Of each observable: edges that lie between its sides, and which end on the one that
+        flips it.
+        """
+        return [(place, m.ends[:, 1] == self._side) for m, place, _ in self._matchers]
 
     @classmethod
     def of(cls, closed: Problem, edges: Edges) -> SoftGap | None:
@@ -59,7 +70,7 @@ class SoftGap:
                 0,
             )
             matchers.append((matcher, place[kept], pack(mask)))
-        return cls(matchers)
+        return cls(matchers, closed.num_nodes)
 
     def measure(self, log_odds: NDArray[np.float32], syndromes: Bytes) -> Floats:
         """``(B,)`` float64 gaps, in nats as the network counts them; NaN where it is not finite.

@@ -148,6 +148,21 @@ class SparseMatcher:
         """E, the length of a window's log-odds."""
         return self._num_edges
 
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of an answer."""
+        return self._answer_bytes
+
+    @property
+    def ends(self) -> Int64s:
+        """``(E, 2)`` nodes of each edge; the second is -1 for the boundary."""
+        return self._graph.ends
+
+    @property
+    def flips(self) -> tuple[Int64s, Int64s]:
+        """``id_ptr`` and ``ids``, as given."""
+        return self._id_ptr, self._ids
+
     def decode(self, log_odds: NDArray[np.float32], syndromes: Bytes) -> SparseAnswers:
         """Find the most probable edges of each window, taken as independent.
 
