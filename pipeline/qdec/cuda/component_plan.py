@@ -20,8 +20,8 @@ MAX_ASKED_SHARED = 99 << 10
 # As in kernels/window_graph.cuh: residual events of a window; nodes of a ball; events of a
 # component; what a block has beside its window's own words.
 EVENTS, BALL, MEMBERS, WORK_BYTES = 64, 32, 10, 56432
-# As in kernels/balls.cuh, in nats.
-RADII = (1.0, 3.0, 5.0, 8.0, 12.0)
+# Likewise: rounds of growing balls; the first radius and the step, in nats.
+ROUNDS, RADIUS, STEP = 8, 1.0, 2.0
 
 
 class ComponentPlan:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdec.bits import Bytes, pack, unpack
-from qdec.cuda.component_plan import BALL, EVENTS, MEMBERS, RADII
+from qdec.cuda.component_plan import BALL, EVENTS, MEMBERS, RADIUS, ROUNDS, STEP
 from qdec.cuda.component_table import BOUNDARY, CUT, SIDE, ComponentTable
 from qdec.cuda.record import ComponentRecord, OddsRecord
 
@@ -103,10 +103,11 @@ class _Matching:
         mates: dict[int, int] = {}
         grow = set(range(self.events))
         while grow:
-            if self.rounds == len(RADII):
+            if self.rounds == ROUNDS:
                 return False
+            radius = RADIUS + STEP * self.rounds
             for i in sorted(grow):
-                self.balls[i] = self._ball(events[i], RADII[self.rounds])
+                self.balls[i] = self._ball(events[i], radius)
             self.rounds += 1
             self._find_ways()
             groups = self._label()

@@ -63,11 +63,6 @@ __device__ inline int list_events(const Memory& m) {
     return all;
 }
 
-// Of balls, round by round, in nats.
-__device__ inline float radius_of(int round) {
-    return round == 0 ? 1.0f : round == 1 ? 3.0f : round == 2 ? 5.0f : round == 3 ? 8.0f : 12.0f;
-}
-
 // Dijkstra by a warp, a node to each lane, the event's in the first.
 __device__ inline void grow_ball(Work& work, const Graph& graph, bool closed, int i, float radius) {
     const int lane = static_cast<int>(threadIdx.x) % kLanes;

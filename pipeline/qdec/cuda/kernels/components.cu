@@ -28,11 +28,12 @@
 // `judged` has the records of `edges`, and `results` gets this kernel's, where `result_offsets` say.
 // `whole`: the window is closed as it is. `apart`: 0 where nobody asks how sure the answer is.
 extern "C" __global__ void __launch_bounds__(qdec::kThreads, 1)
-    components_f32(const unsigned char* arena, const long long* offsets, int window_bytes, const
-                   unsigned char* judged, const int2* ends, const int* id_ptr, const int* ids, const
-                   int* node_ptr, const int2* links, const unsigned char* sides, const unsigned*
-                   measured, int edges, int answer_words, int whole, float apart, unsigned char*
-                   results, const long long* result_offsets) {
+    components_f32(const unsigned char* arena, const long long* offsets, int window_bytes,
+                   const unsigned char* judged, const int2* ends, const int* id_ptr,
+                   const int* ids, const int* node_ptr, const int2* links,
+                   const unsigned char* sides, const unsigned* measured, int edges,
+                   int answer_words, int whole, float apart, unsigned char* results,
+                   const long long* result_offsets) {
     using namespace qdec;
     DYNAMIC_SHARED(Work, work);
     const int window = static_cast<int>(blockIdx.x), me = static_cast<int>(threadIdx.x);

@@ -160,10 +160,11 @@ __device__ inline bool match(const Memory& m, const Graph& graph, bool closed, F
     found.events = static_cast<unsigned>(events);
     if (events > kEvents) return false;
     for (int round = 0; events; ++round) {
-        if (round == kRadii) return false;
+        if (round == kRounds) return false;
         found.rounds = static_cast<unsigned>(round + 1);
+        const float radius = kRadius + kStep * static_cast<float>(round);
         for (int i = warp; i < events; i += kWarps)
-            if (work.grow[i]) grow_ball(work, graph, closed, i, radius_of(round));
+            if (work.grow[i]) grow_ball(work, graph, closed, i, radius);
         __syncthreads();
         find_ways(m, graph, closed, events);
         label(work, events);

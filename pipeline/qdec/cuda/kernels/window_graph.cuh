@@ -5,10 +5,12 @@
 
 namespace qdec {
 
-constexpr int kEvents = 64;       // of a window; bits of a mask
-constexpr int kMembers = 10;      // of a component
-constexpr int kRadii = 5;
-constexpr float kClip = 64.0f;    // no estimate of a probability is surer than e^-64
+constexpr int kEvents = 64;   // of a window; bits of a mask
+constexpr int kMembers = 10;  // of a component
+constexpr int kRounds = 8;    // of growing balls
+constexpr float kRadius = 1.0f;  // of balls in the first round, in nats
+constexpr float kStep = 2.0f;    // and how much more in each further one
+constexpr float kClip = 64.0f;   // no estimate of a probability is surer than e^-64
 constexpr float kRounding = 1e-3f;  // what sums of float32 are off by is far less
 constexpr int kSlots = kEvents * kLanes;
 constexpr unsigned long long kFar = ~0ull;
