@@ -30,7 +30,7 @@ from qdec.match.matching import MatchingWindow
 from qdec.match.review import Gaps, JointReview, Review, SecondOpinion
 from qdec.match.settled import Settled
 from qdec.match.soft_gap import SoftGap
-from qdec.match.sparse import SparseMatcher
+from qdec.match.sparse import SparseAnswers, SparseMatcher
 from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.folded_model import FoldedModel
@@ -115,7 +115,8 @@ class SoftWindow:
         if isinstance(odds, Settled):  # whose answers say nothing of how sure they are
             odds = self._all_odds(syndromes)
         gap = self.gap.measure(odds, syndromes)
-        return self._answer(odds, syndromes, gap), gap
+        found = self.matcher.decode(odds, syndromes)
+        return self._answer(odds, syndromes, found, gap), gap
 
     def log_odds(self, syndromes: Bytes) -> Floats:
         """``(B, E)`` float32: the network's opinion of every edge."""
@@ -144,10 +145,11 @@ class SoftWindow:
         return Answers(bits, feasible)
 
     def _from_odds(self, odds: Floats, syndromes: Bytes) -> Answers:
-        gap = None
-        if self._review is not None and self.gap is not None:
-            gap = self.gap.measure(odds, syndromes)
-        return self._answer(odds, syndromes, gap)
+        if self._review is None or self.gap is None:
+            return self._answer(odds, syndromes, self.matcher.decode(odds, syndromes), None)
+        found, chosen = self.matcher.solve(odds, syndromes)
+        gap = self.gap.below(odds, syndromes, chosen, self._review.below)
+        return self._answer(odds, syndromes, found, gap)
 
     def _all_odds(self, syndromes: Bytes) -> Floats:
         starts = range(0, len(syndromes), _AT_ONCE)
@@ -160,9 +162,10 @@ class SoftWindow:
             others[self._guard.overrule(bits, syndromes)] = True
         return bits, others
 
-    def _answer(self, odds: Floats, syndromes: Bytes, gap: Gaps | None) -> Answers:
-        """Match; what is unsure is reviewed, and its gap is then the review's."""
-        found = self.matcher.decode(odds, syndromes)
+    def _answer(
+        self, odds: Floats, syndromes: Bytes, found: SparseAnswers, gap: Gaps | None
+    ) -> Answers:
+        """What was matched; what is unsure is reviewed, and its gap is then the review's."""
         bits, sick = found.bits, found.sick
         if self._review is not None and gap is not None:
             unsure = np.flatnonzero((gap < self._review.below) & found.feasible)
