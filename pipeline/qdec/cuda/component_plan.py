@@ -21,7 +21,7 @@ MAX_ASKED_SHARED = 99 << 10
 # component; what a block has beside its window's own words.
 EVENTS, BALL, MEMBERS, WORK_BYTES = 64, 32, 10, 56432
 # Likewise: rounds of growing balls; the first radius and the step, in nats.
-ROUNDS, RADIUS, STEP = 8, 1.0, 2.0
+ROUNDS, RADIUS, STEP = 14, 1.0, 2.0
 
 
 class ComponentPlan:

@@ -7,7 +7,7 @@ namespace qdec {
 
 constexpr int kEvents = 64;   // of a window; bits of a mask
 constexpr int kMembers = 10;  // of a component
-constexpr int kRounds = 8;    // of growing balls
+constexpr int kRounds = 14;   // of growing balls
 constexpr float kRadius = 1.0f;  // of balls in the first round, in nats
 constexpr float kStep = 2.0f;    // and how much more in each further one
 constexpr float kClip = 64.0f;   // no estimate of a probability is surer than e^-64
