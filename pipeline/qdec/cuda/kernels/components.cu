@@ -4,7 +4,7 @@
 // the window's events is matched at the least weight, |log-odds| an edge, as `qdec.match.sparse`
 // says and proves:
 //
-// 1. A warp grows a *ball* around each event that is left: the up to 32 nearest nodes within a
+// 1. A warp grows a *ball* around each event that is left: up to 32 nodes that are within a
 //    radius, one to each lane. No node outside is nearer than the event's `reach`.
 // 2. Where an edge joins two balls, the way between their events is known. Events joined by ways no
 //    dearer than to leave both (over the boundary, or at the price `reach` out of the ball) are a
