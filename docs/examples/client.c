@@ -280,7 +280,7 @@ static void print_hex(const uint8_t *p, uint64_t n) {
 
 static int on_commit(struct reader *r, const uint8_t *body, size_t size) {
     uint64_t n = get_int(r), credit = get_int(r);
-    size_t stride = (size_t)(40 + frame_bytes + seam_bytes + 7) / 8 * 8;
+    size_t stride = (size_t)(48 + frame_bytes + seam_bytes + 7) / 8 * 8;
     get(r);                                         /* retain_from: we keep everything */
     if (!n || size != n * stride) die("a commit of %zu bytes", size);
     if (little(body, 8) > next_window) return 0;    /* some were lost on the way: resume */
@@ -293,8 +293,8 @@ static int on_commit(struct reader *r, const uint8_t *body, size_t size) {
         committed = little(body + 8, 8) + little(body + 28, 4);
         printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, little(body, 8), little(body + 8, 8),
                little(body + 28, 4), little(body + 36, 2));
-        print_hex(body + 40, frame_bytes);
-        print_hex(body + 40 + frame_bytes, seam_bytes);
+        print_hex(body + 48, frame_bytes);
+        print_hex(body + 48 + frame_bytes, seam_bytes);
         putchar('\n');
     }
     return 1;

@@ -45,6 +45,7 @@ class Head(ctypes.Structure):
         magic, layout: what this is, and which version of it.
         started_ns: ns since 1970, when the service started.
         gateway_restarts, accelerator_restarts: processes that died while serving.
+        rollbacks: changes that were taken back.
         restarts: likewise of each lane.
         up: 1 for each lane that is served.
         up_since_ns: ns since 1970, when that began.
@@ -57,6 +58,7 @@ class Head(ctypes.Structure):
     started_ns: int
     gateway_restarts: int
     accelerator_restarts: int
+    rollbacks: int
     restarts: ctypes.Array[ctypes.c_uint64]
     up: ctypes.Array[ctypes.c_uint64]
     up_since_ns: ctypes.Array[ctypes.c_uint64]
@@ -65,7 +67,7 @@ class Head(ctypes.Structure):
 
     _fields_ = (
         *((name, _WORD) for name in ("magic", "layout", "started_ns")),
-        *((name, _WORD) for name in ("gateway_restarts", "accelerator_restarts")),
+        *((name, _WORD) for name in ("gateway_restarts", "accelerator_restarts", "rollbacks")),
         *((name, _WORD * MAX_LANES) for name in ("restarts", "up", "up_since_ns")),
         *((name, _WORD * SLOTS) for name in ("slot_lane", "slot_live")),
     )

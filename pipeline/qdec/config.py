@@ -143,6 +143,8 @@ class StreamConfig(StreamDefaults):
         code: path of a Stim circuit or ``.dem``, relative to the configuration file.
         map: path of a file with the round of each detector, one per line, for codes without time
             coordinates; likewise.
+        prior: path of a ``.dem`` of the same detectors, with the faults to decode by instead of
+            those of the code; likewise.
         lane: index of the lane that owns it.
         lanes: instead of `lane`, the lanes that decode a part of it each.
         raw: rounds carry measurements instead of detectors (the code must be a circuit).
@@ -155,6 +157,7 @@ class StreamConfig(StreamDefaults):
     name: Annotated[str, Field(pattern=f"^{STREAM_NAME}$")]
     code: _File
     map: _File | None = None
+    prior: _File | None = None
     lane: Annotated[int, Field(ge=0)] = 0
     lanes: Annotated[tuple[int, ...], _FromList] = ()
     raw: bool = False
@@ -407,7 +410,7 @@ def _inherited(raw: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _at_home(stream: StreamConfig, folder: Path, models: Path | None) -> StreamConfig:
     """The stream with its files' paths made absolute."""
-    files = {"code": stream.code, "map": stream.map}
+    files = {"code": stream.code, "map": stream.map, "prior": stream.prior}
     return _with_model(stream, folder, models).model_copy(
         update={key: (folder / file).resolve() for key, file in files.items() if file is not None}
     )
@@ -645,6 +648,13 @@ def _cross_check(config: Config, inherited: list[tuple[str, ...]], text: str, pa
                 "stream",
                 i,
                 "map",
+            )
+        if stream.prior is not None and not (path.parent / stream.prior).is_file():
+            fail(
+                f"stream '{stream.name}': there is no prior {path.parent / stream.prior}",
+                "stream",
+                i,
+                "prior",
             )
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
+from helpers.services import serving_pid
 from qdec.bits import Bytes
 from qdec.client import open_stream, service_status
 from qdec.codes import Code
@@ -166,12 +166,3 @@ def test_a_killed_lane_changes_nothing(client: Path, tmp_path: Path) -> None:
         lines, said = printed(process)
         assert "resuming" in said
         assert lines == heard_in_python(service, "python.endless", case)[1:]
-
-
-def serving_pid(service: Service) -> int:
-    """The lane that has bound the endpoint."""
-    path = service.endpoint.removeprefix("ipc://")
-    for child in psutil.Process(service.pid).children():
-        if any(c.laddr == path for c in child.net_connections(kind="unix")):
-            return child.pid
-    raise AssertionError("no lane has bound the endpoint")

@@ -214,7 +214,7 @@ def test_sighup_adds_a_stream_and_a_bad_configuration_is_refused(tmp_path: Path)
             assert stream.info.shot_rounds == 0
         records = rounds_of_a_shot(200, seed=6)
         assert answers_in(stream_all(bystander, records, {})) == undisturbed(records)
-        assert bystander.resumes == 0
+        assert bystander.resumes <= 1
 
 
 def open_when_known(endpoint: str, name: str) -> Stream:

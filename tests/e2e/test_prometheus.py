@@ -22,6 +22,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from helpers.services import serving_pid
 from qdec.client import Commits, Patience, Stream, open_stream, service_status
 from qdec.codes import Code
 from qdec.commit import Flag
@@ -202,14 +203,6 @@ def children(service: Service, module: str) -> list[psutil.Process]:
     return [c for c in psutil.Process(service.pid).children() if module in c.cmdline()]
 
 
-def serving_lane(service: Service) -> int:
-    path = service.endpoint.removeprefix("ipc://")
-    for process in children(service, "qdec.lane.process"):
-        if any(c.laddr == path for c in process.net_connections(kind="unix")):
-            return process.pid
-    raise AssertionError("no lane has bound the endpoint")
-
-
 def falling(before: Series, after: Series) -> list[object]:
     """Counters of lanes and streams that are less than they were, or gone."""
     ends = ("_total", "_bucket", "_count", "_sum")
@@ -229,7 +222,7 @@ def test_counters_go_on_when_a_lane_is_killed(tmp_path: Path) -> None:
         readings = [series(url)]
         assert only(readings[0], "qdec_stream_rounds_total", stream="patient", part="0") == 500
         for restarts in (1, 2):
-            os.kill(serving_lane(service), signal.SIGKILL)
+            os.kill(serving_pid(service), signal.SIGKILL)
             seen += len(play(stream, 500, seed=1 + restarts))
             found = until(
                 lambda: series(url),
@@ -294,7 +287,7 @@ def test_a_gateway_that_cannot_bind_keeps_nobody_from_serving(tmp_path: Path) ->
 def test_not_ready_while_a_lane_is_missing_and_gone_with_the_service(tmp_path: Path) -> None:
     with service_with_gateway(tmp_path) as (service, url):
         # There is no spare: until another child is warm, nobody serves the lane.
-        os.kill(serving_lane(service), signal.SIGKILL)
+        os.kill(serving_pid(service), signal.SIGKILL)
         until(
             lambda: get(f"{url}/readyz"),
             wanted=lambda answer: answer == (503, "not served: lane 0\n"),

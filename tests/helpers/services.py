@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -72,16 +73,16 @@ def lane_pids(service: Service) -> list[int]:
 
 
 def serving_pid(service: Service, lane: int = 0) -> int:
-    """The process that has bound a lane's endpoint; waits for one that is about to."""
-    path = service.endpoints[lane].removeprefix("ipc://")
+    """The process that serves a lane, by the service's log; waits for one that is about to."""
     for _ in range(500):
-        for pid in lane_pids(service):
-            with suppress(psutil.Error):
-                connections = psutil.Process(pid).net_connections(kind="unix")
-                if any(c.laddr == path for c in connections):
-                    return pid
+        log = service.log.read_text()
+        children = re.findall(rf"child (\d+) serves lane {lane}\n", log)
+        started = dict(re.findall(r"child (\d+) started for lane, pid (\d+)\n", log))
+        pid = int(started[children[-1]]) if children else 0
+        if pid in lane_pids(service):
+            return pid
         time.sleep(0.02)
-    raise AssertionError("no lane has bound the endpoint")
+    raise AssertionError("no process serves the lane")
 
 
 def stream_all(

@@ -16,7 +16,7 @@ u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 some = st.binary(max_size=60)
 CURSORS = st.builds(
     Cursor,
-    code=st.binary(min_size=32, max_size=32),
+    shape=st.binary(min_size=32, max_size=32),
     stream=st.just("patch0"),
     raw=st.booleans(),
     tier=st.integers(0, 255),

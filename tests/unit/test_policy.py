@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from qdec.supervisor.policy import Assign, Drain, Kill, Policy, Role, Spawn, Stage
+from qdec.supervisor.policy import (
+    PROBATION_S,
+    Assign,
+    Drain,
+    HandOver,
+    Kill,
+    Policy,
+    Role,
+    Spawn,
+    Stage,
+)
 
 STALL, DRAIN = 2.0, 10.0
 
@@ -160,6 +170,137 @@ def test_new_numbers_hold_from_now_on() -> None:
     one.decide(1.0)
     one.beat(spare, 7.1)
     assert [a.child for a in one.decide(7.1) if isinstance(a, Kill)] == [lane]
+
+
+# -- new editions of what children are warm with -------------------------------------------------
+
+
+def superseded() -> tuple[Policy, int, int, int]:
+    """A lane's successor has just begun to serve; lane, past spare, successor."""
+    one = policy()
+    lane, spare = served(one)
+    one.supersede([("lane", 0)])
+    assert one.decide(1.0) == [Spawn(LANE), Spawn(LANE)], "nobody leaves before others are warm"
+    heir, fresh = one.spawned(LANE, 1.0), one.spawned(LANE, 1.0)
+    assert one.decide(1.1) == []
+    one.warmed(heir, 1.2)
+    assert one.decide(1.2) == [Assign(heir, 0)]
+    assert one.served("lane") == {0}, "the lane serves on"
+    assert one.decide(1.3) == []
+    one.serving(heir, 1.4)
+    assert one.decide(1.4) == [HandOver(lane)]
+    one.warmed(fresh, 1.5)
+    assert one.decide(1.5) == [Drain(spare)], "a spare that is out of date is better than none"
+    return one, lane, spare, heir
+
+
+def test_a_successor_serves_before_the_lane_hands_over() -> None:
+    one, lane, _, heir = superseded()
+    assert not one.succeeding
+    assert one.child(lane).stage is Stage.STANDBY
+    for now in (2.0, 1.4 + PROBATION_S):
+        for child in one.children:
+            one.beat(child.id, now)
+        assert one.decide(now) == ([] if now == 2.0 else [Drain(lane)])
+    assert one.served("lane") == {0}
+    assert not one.restarts
+    assert one.child(heir).stage is Stage.SERVING
+
+
+def test_a_successor_that_dies_on_probation_gives_the_post_back() -> None:
+    one, lane, _, heir = superseded()
+    one.exited(heir, 2.0)
+    assert one.decide(2.0) == [Assign(lane, 0, again=True)]
+    one.serving(lane, 2.1)
+    assert one.decide(2.2) == [], "nor is it succeeded again before somebody says so"
+    assert one.restarts == {("lane", 0): 1}
+
+
+def test_a_successor_that_dies_later_is_replaced_by_the_spare() -> None:
+    one, lane, spare, heir = superseded()
+    one.exited(lane, 1.6)
+    one.exited(spare, 1.6)
+    (fresh,) = (c.id for c in one.children if c.stage is Stage.SPARE)
+    one.exited(heir, 2.0)
+    assert one.decide(2.0) == [Assign(fresh, 0), Spawn(LANE)]
+
+
+def test_a_successor_that_dies_before_it_serves_is_tried_again_and_the_lane_serves_on() -> None:
+    one = policy(spares=0)
+    (lane,) = served(one)
+    one.supersede([("lane", 0)])
+    now = 1.0
+    for _ in range(3):
+        while not any(isinstance(a, Spawn) for a in one.decide(now)):
+            now += 0.05
+            one.beat(lane, now)
+        heir = one.spawned(lane_role(spares=0), now)
+        one.warmed(heir, now)
+        assert one.decide(now) == [Assign(heir, 0)]
+        one.exited(heir, now)
+        assert one.served("lane") == {0}
+        assert one.succeeding == {("lane", 0)}
+
+
+def test_lanes_are_succeeded_one_after_the_other() -> None:
+    one = policy(lanes=2, spares=0)
+    role = lane_role(2, 0)
+    lanes = served(one)
+    one.supersede([("lane", 0), ("lane", 1)])
+    for lane, post in zip(lanes, (0, 1), strict=True):
+        assert one.decide(1.0) == [Spawn(role)]
+        heir = one.spawned(role, 1.0)
+        one.warmed(heir, 1.0)
+        assert one.decide(1.0) == [Assign(heir, post), *([Spawn(role)] if post == 0 else [])]
+        one.serving(heir, 1.0)
+        assert one.decide(1.0)[0] == HandOver(lane)
+        if post == 0:
+            break
+
+
+def test_who_must_be_alone_is_drained_when_its_successor_is_warm() -> None:
+    one = Policy([ACCELERATOR], STALL, DRAIN)
+    (first,) = served(one)
+    one.supersede([("accelerator", 0)])
+    assert one.decide(1.0) == [Spawn(ACCELERATOR)]
+    second = one.spawned(ACCELERATOR, 1.0)
+    assert one.decide(1.1) == []
+    one.warmed(second, 1.2)
+    assert one.decide(1.2) == [Drain(first)]
+    assert one.decide(1.3) == []
+    one.exited(first, 1.4)
+    assert one.decide(1.4) == [Assign(second, 0)]
+    assert not one.succeeding
+
+
+def test_who_is_first_is_succeeded_before_the_lanes_that_ask_it() -> None:
+    first = Role("accelerator", "accelerator", last=True, alone=True, first=True)
+    one = Policy([lane_role(spares=0), first], STALL, DRAIN)
+    lane, accelerator = served(one)
+    one.supersede([("lane", 0), ("accelerator", 0)])
+    spawned = [one.spawned(a.role, 1.0) for a in one.decide(1.0) if isinstance(a, Spawn)]
+    heir, other = spawned
+    one.warmed(heir, 1.1)
+    assert one.decide(1.1) == []
+    one.warmed(other, 1.2)
+    assert one.decide(1.2) == [Drain(accelerator)]
+    assert one.decide(1.3) == []
+    one.exited(accelerator, 1.4)
+    assert one.decide(1.4) == [Assign(other, 0)]
+    assert one.decide(1.5) == [Assign(heir, 0)]
+    assert one.child(lane).stage is Stage.SERVING
+
+
+def test_lanes_do_not_wait_for_one_that_cannot_get_warm() -> None:
+    first = Role("accelerator", "accelerator", last=True, alone=True, first=True)
+    one = Policy([lane_role(spares=0), first], STALL, DRAIN)
+    served(one)
+    one.supersede([("lane", 0), ("accelerator", 0)])
+    heir, other = [one.spawned(a.role, 1.0) for a in one.decide(1.0) if isinstance(a, Spawn)]
+    one.warmed(heir, 1.1)
+    one.exited(other, 1.1)
+    assert one.decide(1.1) == [Assign(heir, 0)]
+    assert one.served("accelerator") == {0}
 
 
 # -- more than one role ------------------------------------------------------------------------

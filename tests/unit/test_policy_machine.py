@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from qdec.supervisor.policy import Action, Assign, Drain, Policy, Role, Spawn, Stage
+from qdec.supervisor.policy import PROBATION_S, Action, Assign, Drain, Policy, Role, Spawn, Stage
 
 STALL = 10.0
 GATEWAY = Role("gateway", "gateway", last=True)
@@ -94,6 +94,11 @@ class Anything(RuleBasedStateMachine):
     def a_lane_is_retired(self, lane: int) -> None:
         self.world.policy.retire("lane", lane, self.world.now)
 
+    @rule(posts=st.sets(st.integers(0, 2)))
+    def the_lanes_are_superseded(self, posts: set[int]) -> None:
+        lanes = self.world.table[0].posts
+        self.world.policy.supersede(("lane", post) for post in posts if post < lanes)
+
     @rule(role=st.sampled_from(["lane", "gateway"]))
     def the_spares_are_retired(self, role: str) -> None:
         self.world.policy.retire_spares(role, self.world.now)
@@ -110,13 +115,12 @@ class Anything(RuleBasedStateMachine):
     @invariant()
     def no_post_is_served_twice(self) -> None:
         for role in self.world.table:
-            posts = [
-                c.post
-                for c in self.world.policy.children
-                if c.role == role and c.post is not None and c.stage is not Stage.DRAINING
-            ]
-            assert len(posts) == len(set(posts))
-            assert all(0 <= post < role.posts for post in posts)
+            mine = [c for c in self.world.policy.children if c.role == role]
+            posts = [(c.holds, c.edition) for c in mine if c.holds is not None]
+            assert len(posts) == len(set(posts)), "a successor is of a newer edition"
+            assert all(0 <= post < role.posts for post, _ in posts)
+            heirs = [c for c in mine if c.stage is Stage.STARTING]
+            assert len({c.post for c in heirs}) == len(heirs)
 
     @invariant()
     def no_more_children_than_needed(self) -> None:
@@ -126,7 +130,19 @@ class Anything(RuleBasedStateMachine):
                 for c in self.world.policy.children
                 if c.role == role and c.stage is not Stage.DRAINING
             ]
-            assert len(running) <= role.posts + role.spares
+            at_posts = sum(c.holds is not None for c in running)
+            standing_by = sum(c.stage is Stage.STANDBY for c in running)
+            fresh = [
+                c
+                for c in running
+                if c.stage in (Stage.WARMING, Stage.SPARE)
+                and c.edition == self.world.policy.edition
+            ]
+            assert at_posts <= 2 * role.posts
+            assert standing_by <= role.posts
+            assert len(fresh) <= role.posts + role.spares + 1
+            if self.world.policy.edition == 0:
+                assert len(running) <= role.posts + role.spares
 
     def teardown(self) -> None:
         """Left in peace, it gets to where it should be."""
@@ -144,8 +160,15 @@ class Anything(RuleBasedStateMachine):
         world.settle()
         assert world.policy.ready
         assert world.policy.served("gateway") == {0}
-        spares = [c for c in world.policy.children if c.stage is Stage.SPARE]
+        world.wait(PROBATION_S)
+        world.settle()
+        children = [c for c in world.policy.children if c.role.name == "lane"]
+        children = [c for c in children if c.stage is not Stage.DRAINING]
+        spares = [c for c in children if c.stage is Stage.SPARE]
+        assert not world.policy.succeeding
         assert len(spares) == world.table[0].spares
+        assert len(children) == world.table[0].posts + world.table[0].spares
+        assert all(c.edition == world.policy.edition for c in spares)
 
 
 TestAnything = Anything.TestCase

@@ -59,7 +59,8 @@ EPOCH = 1_760_000_000_000_000_000
 T_SEND = 5_000_000_000
 OPTIONS = {"code": "circuit", "endless": True, "windows": "6,3", "deadline_us": 1000}
 ROUNDS = bytes([0x00, 0x02, 0x40, 0x40, 0x00, 0x00])
-COMMITTED = struct.pack("<QQQIIfHBx", 0, 0, T_SEND, 41_500, 3, math.nan, 0, 1)
+MADE_BY = 0x0123456789ABCDEF
+COMMITTED = struct.pack("<QQQIIfHBxQ", 0, 0, T_SEND, 41_500, 3, math.nan, 0, 1, MADE_BY)
 COMMITTED += bytes([0x01, 0x40]) + bytes(6)
 OPENED = OpenedBody(
     stream="patch0",
@@ -78,6 +79,7 @@ OPENED = OpenedBody(
     ring_rounds=16384,
     tail_in_one_frame=2,
     code_sha256="0123456789abcdef" * 4,
+    identity=f"{MADE_BY:016x}",
     cursor=CURSOR,
     notes=[],
     part=0,
@@ -275,7 +277,7 @@ def test_the_conversation_is_what_a_lane_says() -> None:
     stream = Stream(lane, code=(circuit().encode(),))
     stream.open(stream="patch0", request=1, **OPTIONS)
     assert stream.info is not None
-    given = {"cursor", "code_sha256"}
+    given = {"cursor", "code_sha256", "identity"}
     assert stream.info.model_dump(exclude=given) == OPENED.model_dump(exclude=given)
     records = np.frombuffer(ROUNDS, dtype=np.uint8).reshape(6, 1)
     assert record_of(Code.parse("circuit", circuit()), 5, 18, 26)[:6] == ROUNDS
@@ -283,7 +285,8 @@ def test_the_conversation_is_what_a_lane_says() -> None:
     lane.now += 41_500
     lane.work()
     ((commit, body),) = lane.hear(stream.peer)
-    assert body == COMMITTED
+    assert body[40:48] == int(stream.info.identity, 16).to_bytes(8, "little")
+    assert body[:40] + body[48:] == COMMITTED[:40] + COMMITTED[48:]
     assert isinstance(commit, Commit)
     assert (commit.n, commit.credit_until, commit.retain_from) == (1, 16387, 3)
     ((credit, _),) = lane.tell(stream.peer, wire.encode(Ping(stream.handle, stream.epoch)))

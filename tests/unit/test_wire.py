@@ -215,7 +215,12 @@ def test_a_client_passes_over_fields_it_does_not_know() -> None:
         name: 1 if field.annotation is int else "s"
         for name, field in OpenedBody.model_fields.items()
     }
-    known |= {"cursor": b"", "notes": [], "parts": ["tcp://127.0.0.1:7600"]}
+    known |= {
+        "identity": "0123456789abcdef",
+        "cursor": b"",
+        "notes": [],
+        "parts": ["tcp://127.0.0.1:7600"],
+    }
     header = msgpack.packb([1, Type.OPENED, 1, 2, 3, {**known, "colour": "blue"}])
     message = decode_from_lane(header)
     assert isinstance(message, Opened)

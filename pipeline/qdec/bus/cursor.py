@@ -16,13 +16,13 @@ from qdec.bus.wire import MAX_CURSOR_BYTES
 from qdec.errors import CursorError
 
 _TAG = 16
-# version, code digest, stream-name hash, raw, tier, window W, commit C, shot rounds, part, parts,
+# version, code's shape, stream-name hash, raw, tier, window W, commit C, shot rounds, part, parts,
 # digests of networks and ladder; then the state's integers and the lengths of its five byte
 # strings.
 _TERMS = struct.Struct("<B32s16sBBIIQBB8s8s")
 _STATE = struct.Struct("<QQQBIIIII")
 _HEAD = struct.Struct(_TERMS.format + _STATE.format.lstrip("<"))
-_VERSION = 5
+_VERSION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Cursor:
     """What a lane needs to take a stream over.
 
     Attributes:
-        code: SHA-256 of the code.
+        shape: 32 bytes; see `qdec.codes.Code.shape`.
         stream: the stream's name.
         raw: rounds carry measurements.
         tier: tier number.
@@ -43,7 +43,7 @@ class Cursor:
         frame, seam, history, sweep, lost: likewise.
     """
 
-    code: bytes
+    shape: bytes
     stream: str
     raw: bool
     tier: int
@@ -81,7 +81,7 @@ class Sealer:
     def __init__(
         self,
         *,
-        code: bytes,
+        shape: bytes,
         stream: str,
         raw: bool,
         tier: int,
@@ -98,7 +98,7 @@ class Sealer:
         self._key = key
         self._terms = _TERMS.pack(
             _VERSION,
-            code,
+            shape,
             stream_tag(stream),
             raw,
             tier,
@@ -122,7 +122,7 @@ def seal(cursor: Cursor, key: bytes) -> bytes:
     """Serialise and authenticate."""
     c = cursor
     sealer = Sealer(
-        code=c.code,
+        shape=c.shape,
         stream=c.stream,
         raw=c.raw,
         tier=c.tier,
@@ -152,7 +152,7 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
     expected = hashlib.blake2b(payload, key=key, digest_size=_TAG).digest()
     if not hmac.compare_digest(tag, expected):
         raise CursorError("the cursor is not one this service made (or its key was replaced)")
-    version, code, name, raw, *agreed = _HEAD.unpack_from(payload)
+    version, shape, name, raw, *agreed = _HEAD.unpack_from(payload)
     tier, w, c, shot, part, of, networks, ladder, *state = agreed
     window, base, start, sweep_lost, *sizes = state
     if version != _VERSION or name != stream_tag(stream):
@@ -164,5 +164,5 @@ def unseal(sealed: bytes, stream: str, key: bytes) -> Cursor:
         at += size
     if at != len(payload):
         raise CursorError("the cursor's parts do not add up")
-    terms = code, stream, bool(raw), tier, w, c, shot, part, of, networks, ladder
+    terms = shape, stream, bool(raw), tier, w, c, shot, part, of, networks, ladder
     return Cursor(*terms, window, base, start, bool(sweep_lost), *parts)

@@ -12,7 +12,8 @@
         36     2  flags         u16  see qdec.commit.Flag
         38     1  tier          u8   see qdec.match.Tier
         39     1  reserved      u8   0
-        40   ...  frame         frame_bytes, LSB first
+        40     8  made_by       u64  what made the answer: ``OPENED.identity``
+        48   ...  frame         frame_bytes, LSB first
                   seam          seam_bytes
                   zeros         to a multiple of 8
 """
@@ -27,7 +28,7 @@ from qdec.errors import WireCode, WireError
 
 def commit_dtype(frame_bytes: int, seam_bytes: int) -> np.dtype[np.void]:
     """The record of one window for given sizes (``OPENED.frame_bytes``, ``.seam_bytes``)."""
-    size = 40 + frame_bytes + seam_bytes
+    size = 48 + frame_bytes + seam_bytes
     padded = -(-size // 8) * 8
     fields = {
         "window": ("<u8", 0),
@@ -38,8 +39,9 @@ def commit_dtype(frame_bytes: int, seam_bytes: int) -> np.dtype[np.void]:
         "confidence": ("<f4", 32),
         "flags": ("<u2", 36),
         "tier": ("u1", 38),
-        "frame": ((np.uint8, (frame_bytes,)), 40),
-        "seam": ((np.uint8, (seam_bytes,)), 40 + frame_bytes),
+        "made_by": ("<u8", 40),
+        "frame": ((np.uint8, (frame_bytes,)), 48),
+        "seam": ((np.uint8, (seam_bytes,)), 48 + frame_bytes),
     }
     return np.dtype(
         {

@@ -113,6 +113,9 @@ class OpenedBody(BaseModel):
         window, commit: W and C in rounds; 0, 0 for whole shots.
         ring_rounds: most rounds that can be in flight.
         notes: what a person should know (fenced tier, conflicting edges).
+        code_sha256: of the code and its prior.
+        identity: what makes the answers, in 16 hexadecimal digits; each commit record carries it.
+            Code, prior, tier, windows, networks and escalation enter into it.
         part: which part of the stream this is.
         parts: the endpoint of each part's lane; empty where one lane decodes the stream alone.
     """
@@ -137,6 +140,7 @@ class OpenedBody(BaseModel):
     code_sha256: str
     cursor: bytes
     notes: list[str]
+    identity: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] = "0" * 16
     part: _Count = 0
     parts: list[str] = []
 

@@ -166,9 +166,9 @@ def merge(parts: Sequence[Commits]) -> Commits:
         parts: ``(n,)`` commit records of each part; the first array is written to.
 
     Returns:
-        The first array: frames and seams XORed, flags of any part (but PREEMPTED only where no
-        part was late by its lane's own doing), the latest latency and stamp, and the probability
-        that all parts are right.
+        The first array: frames and seams XORed, what made them (0 where parts disagree), flags of
+        any part (but PREEMPTED only where no part was late by its lane's own doing), the latest
+        latency and stamp, and the probability that all parts are right.
 
     Raises:
         Refused: they are not answers to the same windows.
@@ -185,6 +185,7 @@ def merge(parts: Sequence[Commits]) -> Commits:
             whole[name] ^= other[name]
         for name in ("latency_ns", "t_send"):
             whole[name] = np.maximum(whole[name], other[name])
+        whole["made_by"][whole["made_by"] != other["made_by"]] = 0
         whole["confidence"] *= other["confidence"]
         whole["flags"] |= other["flags"]
     ours = np.any([(f & (_LATE | _PREEMPTED)) == _LATE for f in flags], axis=0)

@@ -20,7 +20,7 @@ from qdec.codes.limits import (
     parse_circuit,
     parse_dem,
 )
-from qdec.codes.measurements import MeasurementMap, read_measurements
+from qdec.codes.measurements import MeasurementMap, MeasurementRounds, read_measurements
 from qdec.codes.mechanisms import read_mechanisms
 from qdec.codes.parts import Part, split
 from qdec.codes.rounds import RoundLayout
@@ -48,6 +48,9 @@ class Code:
         undetectable: mechanisms, or parts of them, that flip no detector: no decoder sees them.
         detector_spacetime: the same as `spacetime`, for streams of detectors, whatever their
             measurements: it may repeat where those do not.
+        shape: 32-byte digest of what its rounds look like, whatever the probabilities of faults:
+            which bit of which round is which detector, and how measurements become detectors.
+            Codes with equal shapes take over from one another at any commit boundary.
         readout: the Pauli basis in which the circuit reads its data out at the end; None for a
             code given as a DEM, or where it is neither X nor Z.
     """
@@ -59,6 +62,7 @@ class Code:
     measurements: MeasurementMap | None
     undetectable: int
     detector_spacetime: SpaceTime
+    shape: bytes
     readout: Basis | None = None
 
     @classmethod
@@ -68,6 +72,7 @@ class Code:
         text: str,
         *,
         round_map: Sequence[int] | None = None,
+        prior: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Code:
         """Make a code from text.
@@ -76,16 +81,20 @@ class Code:
             kind: what the text is.
             text: Stim's text format.
             round_map: round of each detector, where there are no time coordinates.
+            prior: a DEM of the same detectors and observables, with the faults (and their
+                probabilities) to decode by instead of the text's own.
             limits: bounds, checked before anything is expanded.
 
         Raises:
             CodeTooLarge: a bound is exceeded.
             CodeError: the text is malformed, empty, has no observables, undecomposed hyperedges,
-                or detectors without a round.
+                or detectors without a round; or the prior is of another code.
         """
+        digest = _digest(kind, text, round_map, prior)
+        faults = None if prior is None else parse_dem(prior, limits)
         if kind == "dem":
             dem = parse_dem(text, limits)
-            return cls._make(_digest(kind, text, round_map), dem, None, round_map, limits)
+            return cls._make(digest, dem, faults, None, round_map, limits)
         circuit = parse_circuit(text, limits)
         try:
             dem = circuit.detector_error_model(
@@ -95,7 +104,7 @@ class Code:
             first_line = str(error).strip().splitlines()[0]
             raise CodeError(f"Stim cannot derive a matchable DEM: {first_line}") from None
         check_dem(dem, limits)
-        return cls._make(_digest(kind, text, round_map), dem, circuit, round_map, limits)
+        return cls._make(digest, dem, faults, circuit, round_map, limits)
 
     @classmethod
     def from_circuit(cls, circuit: stim.Circuit, **options: Any) -> Code:
@@ -105,22 +114,29 @@ class Code:
 
     @classmethod
     def from_file(
-        cls, path: Path, *, round_map: Path | None = None, limits: Limits = DEFAULT_LIMITS
+        cls,
+        path: Path,
+        *,
+        round_map: Path | None = None,
+        prior: Path | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Code:
-        """Make a code from a file, and another that maps its detectors to rounds.
+        """Make a code from a file, and others with its rounds and its prior; see `parse`.
 
         Raises:
             CodeError: as `parse`, or a file cannot be read.
         """
         rounds = None if round_map is None else read_round_map(round_map, limits)
         text = read_code_text(path, limits)
-        return cls.parse(code_kind(path), text, round_map=rounds, limits=limits)
+        faults = None if prior is None else read_code_text(prior, limits)
+        return cls.parse(code_kind(path), text, round_map=rounds, prior=faults, limits=limits)
 
     @classmethod
     def _make(
         cls,
         digest: bytes,
         dem: stim.DetectorErrorModel,
+        prior: stim.DetectorErrorModel | None,
         circuit: stim.Circuit | None,
         round_map: Sequence[int] | None,
         limits: Limits,
@@ -129,8 +145,10 @@ class Code:
             raise CodeError("the detector error model is empty: it has no detectors")
         if dem.num_observables == 0:
             raise CodeError("the code has no logical observables: there is no frame to keep")
-        mechanisms = read_mechanisms(dem)
         layout = RoundLayout.from_dem(dem, round_map)
+        if prior is not None:
+            dem = _with_faults(dem, prior)
+        mechanisms = read_mechanisms(dem)
         # One crowded round among many sparse ones: every record is as long as the longest.
         slots = layout.num_rounds * layout.record_bytes * 8
         check_bound("bits of a shot's round records", slots, limits.slots)
@@ -150,6 +168,7 @@ class Code:
             measured,
             mechanisms.undetectable,
             detector_spacetime,
+            _shape(layout, dem.num_observables, parts),
             None if circuit is None else readout_basis(circuit),
         )
 
@@ -221,8 +240,46 @@ def graphlike_distance(dem: stim.DetectorErrorModel) -> int | None:
         return None
 
 
-def _digest(kind: CodeKind, text: str, round_map: Sequence[int] | None) -> bytes:
+def _with_faults(
+    dem: stim.DetectorErrorModel, prior: stim.DetectorErrorModel
+) -> stim.DetectorErrorModel:
+    """The detectors of one model (and where they are), the faults of another.
+
+    Raises:
+        CodeError: they have not the same detectors and observables.
+    """
+    ours = dem.num_detectors, dem.num_observables
+    its = prior.num_detectors, prior.num_observables
+    if ours != its:
+        raise CodeError(
+            f"the prior has {its[0]} detectors and {its[1]} observables, the code {ours[0]} and "
+            f"{ours[1]}: it is another code's"
+        )
+    both = stim.DetectorErrorModel()
+    for instruction in prior.flattened():
+        if instruction.type == "error":
+            both.append(instruction)
+    for instruction in dem.flattened():
+        if instruction.type != "error":
+            both.append(instruction)
+    return both
+
+
+def _shape(layout: RoundLayout, observables: int, readings: MeasurementRounds | None) -> bytes:
+    """See `Code.shape`."""
+    key = hashlib.sha256(f"{layout.num_rounds} {layout.num_detectors} {observables}".encode())
+    key.update(layout.round_of.astype("<i8").tobytes())
+    key.update(layout.bit_of.astype("<i8").tobytes())
+    if readings is not None:
+        key.update(f"{readings.num_sweep_bits} {readings.lookback}".encode())
+        key.update(readings.fingerprints.astype("<u8").tobytes())
+    return key.digest()
+
+
+def _digest(kind: CodeKind, text: str, round_map: Sequence[int] | None, prior: str | None) -> bytes:
     key = hashlib.sha256(f"{kind}\0{text}".encode())
+    if prior is not None:
+        key.update(b"\0prior\0" + hashlib.sha256(prior.encode()).digest())
     if round_map is not None:
         try:
             key.update(np.asarray(round_map, dtype="<i8").tobytes())

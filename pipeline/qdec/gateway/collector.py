@@ -121,6 +121,11 @@ def _service(lanes: int, reading: Reading) -> Iterator[Metric]:
         "Processes that served metrics and died.",
         value=head.gateway_restarts,
     )
+    yield CounterMetricFamily(
+        "qdec_rollbacks",
+        "Changes of codes, priors, networks or settings that were taken back.",
+        value=head.rollbacks,
+    )
     up = GaugeMetricFamily("qdec_lane_up", "1 while the lane is served.", labels=["lane"])
     since = GaugeMetricFamily(
         "qdec_lane_start_time_seconds",

@@ -315,6 +315,7 @@ class LaneCore:
             ring_rounds=decoder.credit_until - decoder.retain_from,
             tail_in_one_frame=decoder.intake.tail_in_one_frame,
             code_sha256=terms.code.digest.hex(),
+            identity=f"{terms.identity:016x}",
             cursor=session.cursor,
             notes=list(opening.notes),
             part=terms.share[0],
@@ -566,6 +567,7 @@ class LaneCore:
                     "backlog": s.decoder.received - s.decoder.retain_from,
                     "bytes": s.decoder.nbytes,
                     "code": s.terms.code.digest.hex()[:12],
+                    "identity": f"{s.terms.identity:016x}",
                 }
                 for s in list(self._sessions.values())[:64]
             ],

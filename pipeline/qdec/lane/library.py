@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from qdec.commit.bank import WindowKey
 from qdec.config import StreamConfig
 from qdec.errors import CodeError, ConfigError, ModelError, QdecError
 from qdec.lane.bounds import rounds_in_flight
+from qdec.lane.making import Making, identity, shape
 from qdec.match import Tier
 from qdec.match.escalate import NO_SWITCHING, Switching
 from qdec.match.fence import is_beyond_doubt, why_fenced
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
     switching: Switching
 
 
+_CodeKey = tuple[str, str, tuple[int, ...] | None, str | None]
 _KindsKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, int | None, str | None, Switching]
 _BankKey = tuple[bytes, tuple[int, int, int], Tier, Geometry, Part | None, str | None, Switching]
 
@@ -73,7 +76,8 @@ class Library:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._codes: OrderedDict[tuple[str, str, tuple[int, ...] | None], Code] = OrderedDict()
+        self._codes: OrderedDict[_CodeKey, Code] = OrderedDict()
+        self._read: dict[tuple[Path, Path | None, Path | None], Code] = {}
         self._banks: OrderedDict[_BankKey, WindowBank] = OrderedDict()
         self._kinds: OrderedDict[_KindsKey, dict[WindowKey, int]] = OrderedDict()
         self._fenced: WeakKeyDictionary[WindowBank, str] = WeakKeyDictionary()
@@ -86,16 +90,17 @@ class Library:
         text: str,
         round_map: Sequence[int] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        prior: str | None = None,
     ) -> Code:
         """The code of a text; parsed if it is new.
 
         Raises:
             CodeError: see `Code.parse`.
         """
-        key = (kind, text, None if round_map is None else tuple(round_map))
+        key = (kind, text, None if round_map is None else tuple(round_map), prior)
         code = self._codes.get(key)
         if code is None:
-            code = Code.parse(kind, text, round_map=round_map, limits=limits)
+            code = Code.parse(kind, text, round_map=round_map, prior=prior, limits=limits)
             self._codes[key] = code
             if len(self._codes) > _KEPT_CODES:
                 self._codes.popitem(last=False)
@@ -103,7 +108,7 @@ class Library:
         return code
 
     def configured(self, stream: StreamConfig) -> Code:
-        """The code of a configured stream, from its file.
+        """The code of a configured stream, as its files were when it was first asked for.
 
         Raises:
             CodeError: it cannot be read or parsed.
@@ -114,8 +119,13 @@ class Library:
             raise type(error)(f"stream '{stream.name}': {error}") from None
 
     def _from_files(self, stream: StreamConfig) -> Code:
-        rounds = None if stream.map is None else read_round_map(stream.map)
-        return self.code(code_kind(stream.code), read_code_text(stream.code), rounds)
+        files = stream.code, stream.map, stream.prior
+        if files not in self._read:
+            rounds = None if stream.map is None else read_round_map(stream.map)
+            prior = None if stream.prior is None else read_code_text(stream.prior)
+            text = read_code_text(stream.code)
+            self._read[files] = self.code(code_kind(stream.code), text, rounds, prior=prior)
+        return self._read[files]
 
     def bank(
         self,
@@ -270,6 +280,20 @@ class Library:
         )
         length = None if stream.endless else code.spacetime.rounds
         return Plan(code, tier, geometry, length, stream.model, stream.switching)
+
+    def making(self, stream: StreamConfig) -> Making:
+        """What makes a configured stream's answers; see `qdec.lane.making`.
+
+        Raises:
+            QdecError: as `plan`.
+        """
+        plan = self.plan(stream)
+        ladder = plan.switching.digest
+        networks = self.networks(plan.tier, plan.model, plan.switching)
+        return Making(
+            identity(plan.code, plan.tier, plan.geometry, networks, ladder),
+            shape(plan.code, plan.length, raw=stream.raw, parts=stream.parts),
+        )
 
     def fence(self, bank: WindowBank, *, budget_s: float = _GATE_S) -> str:
         """Why what a bank answers with loses the code's distance, or an empty string.

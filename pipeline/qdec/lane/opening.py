@@ -17,6 +17,7 @@ from qdec.config import Config, StreamConfig
 from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.lane.library import Library, make_decoder, part_of
+from qdec.lane.making import identity
 from qdec.lane.session import Terms
 from qdec.match import Tier
 from qdec.match.escalate import Switching
@@ -113,9 +114,11 @@ class Doorkeeper:
         code = self._code(configured, body, parts, limits).streamed(raw=wanted.raw)
         tier = Tier.from_label(wanted.tier)
         endless = wanted.endless
-        if cursor is not None:
-            geometry = self._pinned(cursor, code, wanted, body.part or 0)
+        pinned = None if cursor is None else self._pinned(cursor, code, wanted, body.part or 0)
+        if cursor is not None and configured is None:
             tier = Tier(cursor.tier)
+        if pinned is not None and (configured is None or wanted.parts > 1):
+            geometry = pinned
         else:
             geometry = choose_geometry(
                 parse_geometry(wanted.windows),
@@ -124,7 +127,8 @@ class Doorkeeper:
                 distance=wanted.distance,
                 short=tier.takes_model,
             )
-        # A cursor may hold a tier that is not the configuration's any more.
+            if cursor is not None and pinned is not None and not _begins_at(cursor, geometry):
+                geometry = pinned
         accelerated = tier.accelerated or (tier is not FALLBACK and wanted.accelerates(tier))
         by_lane = FALLBACK if accelerated else tier
         if configured is None:
@@ -139,14 +143,13 @@ class Doorkeeper:
         mine = switching.of_one_tier if accelerated else switching
         networks = self._library.networks(tier, model, switching)
         # A guest's windows are compiled in no other process.
-        known = configured is not None and configured.tier == tier.label
-        if cursor is not None and (known or not accelerated):
+        if cursor is not None and configured is None and not accelerated:
             _check_answers(cursor, tier, networks, switching)
         bank = self._library.bank(code, by_lane, geometry, shot_rounds, part, model, mine)
         kinds = None
         if accelerated:
             kinds = {}
-            if known:
+            if configured is not None:
                 kinds = self._library.kinds(bank, tier, shot_rounds, model, switching)
         terms = Terms(
             body.stream,
@@ -160,6 +163,7 @@ class Doorkeeper:
             int(self.config.service.pause_ms * 1e6),
             networks,
             switching.digest,
+            identity(code, tier, geometry, networks, switching.digest),
             part,
             kinds,
         )
@@ -294,9 +298,9 @@ class Doorkeeper:
         return self._library.code(body.code, text, round_map, limits)
 
     def _pinned(self, cursor: Cursor, code: Code, wanted: StreamConfig, part: int) -> Geometry:
-        """The geometry a cursor pins, if the cursor is for the same work."""
+        """The geometry a cursor names, if the cursor is for the same work."""
         shot_rounds = 0 if wanted.endless else code.spacetime.rounds
-        if (cursor.code, cursor.raw, cursor.shot_rounds) != (code.digest, wanted.raw, shot_rounds):
+        if (cursor.shape, cursor.raw, cursor.shot_rounds) != (code.shape, wanted.raw, shot_rounds):
             raise CursorError("the cursor is for another code, kind of rounds or shot length")
         if (cursor.part, cursor.parts) != (part, wanted.parts):
             raise CursorError(
@@ -316,8 +320,15 @@ class Doorkeeper:
             raise CursorError(f"the cursor does not fit any more: {error}") from None
 
 
+def _begins_at(cursor: Cursor, geometry: Geometry) -> bool:
+    """Whether windows of a geometry begin where a cursor stands in its shot."""
+    return not cursor.start or bool(geometry.commit and cursor.start % geometry.commit == 0)
+
+
 def _check_answers(cursor: Cursor, tier: Tier, networks: bytes, switching: Switching) -> None:
-    """See that the same rounds get the same answers as before the break.
+    """See that a guest's rounds get the same answers as before the break.
+
+    What a configured stream is answered with is the configuration's to say, at any boundary.
 
     Raises:
         CursorError: another network would answer, or other tiers be asked.

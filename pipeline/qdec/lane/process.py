@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -12,10 +13,12 @@ from qdec.accelerator.link import Link
 from qdec.arena import Arena
 from qdec.child import Child, main
 from qdec.config import Config
-from qdec.errors import ArenaError, ConfigError
+from qdec.control import Message
+from qdec.errors import ArenaError, ConfigError, QdecError
 from qdec.lane import realtime
 from qdec.lane.core import LaneCore
 from qdec.lane.library import Library
+from qdec.lane.making import Making
 from qdec.lane.router import Router
 from qdec.lane.session import Arrival
 from qdec.lane.stats import Slot
@@ -26,6 +29,9 @@ _BEAT_S = 0.1
 _LOOK_S = 0.005
 _MESSAGES_PER_TURN = 16
 _DRAIN_QUIET_S = 0.05
+# Longest time to answer complete windows before clients are sent to a successor, which answers the
+# rest.
+_HAND_OVER_S = 0.1
 
 
 class LaneProcess:
@@ -42,7 +48,7 @@ class LaneProcess:
         self._next_beat = 0.0
 
     def run(self) -> int:
-        """Warm up, wait for a lane to serve, serve it. Returns the exit status."""
+        """Warm up, and serve the lanes that one is given, until told to go: the exit status."""
         message = self._child.wait_for("warm")
         if message is None:
             return 0
@@ -59,12 +65,29 @@ class LaneProcess:
                     return 2
                 log.error("%s: its stream will be refused", error)
         realtime.settle()
-        self._child.control.send("warm")
-        message = self._child.wait_for("serve")
-        if message is None:
-            return 0
+        self._child.control.send("warm", makings=self._makings(config))
+        while (message := self._child.wait_for("serve")) is not None:
+            handed_over = self._serve(message, key, curve)
+            if not handed_over:
+                break
+            self._child.control.send("handed_over")
+        self._context.term()
+        self._child.control.send("drained")
+        return 0
+
+    def _makings(self, config: Config) -> dict[str, Making]:
+        """What makes the answers of each stream that could be compiled."""
+        found = {}
+        for stream in config.stream:
+            with contextlib.suppress(QdecError):
+                found[stream.name] = self._library.making(stream)
+        return found
+
+    def _serve(self, message: Message, key: bytes, curve: str | None) -> bool:
+        """Serve a lane. True if it was handed over to another process."""
         config = Config.model_validate(message["config"])
         lane = int(message["post"])
+        self._handing_over = False
         self._set_up(config, lane)
         slot = self._slot(message["slot"])
         link = self._link(message["slot"])
@@ -76,15 +99,14 @@ class LaneProcess:
             curve if config.speaks_curve else None,
             lambda: core.access,
             core.refused_handshake,
+            message["listening"],
         )
         self._child.control.send("serving")
         try:
             self._loop()
         finally:
             self._router.close()
-            self._context.term()
-        self._child.control.send("drained")
-        return 0
+        return self._handing_over
 
     def _slot(self, index: int | None) -> Slot | None:
         """Where to count; nowhere that others see is no reason not to serve."""
@@ -178,6 +200,15 @@ class LaneProcess:
                     self._core.stats.bytes_out += sum(map(len, parts))
                 self._core.sent(peer, sent)
 
+    def _finish(self) -> None:
+        """Answer what is complete, and send every client to whoever listens here now."""
+        give_up = time.monotonic() + _HAND_OVER_S
+        while (self._core.waiting or self._core.awaiting) and time.monotonic() < give_up:
+            self._core.work()
+            self._send()
+        self._core.farewell()
+        self._send()
+
     def _housekeeping(self, busy: bool) -> bool:
         """Beat, listen to the supervisor. False when the lane is done."""
         for message in self._child.orders():
@@ -189,6 +220,10 @@ class LaneProcess:
                     self._busy_at = time.monotonic()
                     self._core.drain()
                     self._send()
+                case "hand_over":
+                    self._finish()
+                    self._handing_over = True
+                    return False
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + _BEAT_S

@@ -7,9 +7,10 @@ carries its user. Without one there is no handshake to judge, and everybody is `
 from __future__ import annotations
 
 import logging
+import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import zmq
 import zmq.utils.monitor
@@ -49,6 +50,7 @@ class Router:
         secret: str | None = None,
         access: Callable[[], Access] = Access,
         on_refusal: Callable[[], None] = lambda: None,
+        listening: Mapping[str, int] | None = None,
     ) -> None:
         """Bind.
 
@@ -58,11 +60,13 @@ class Router:
             secret: the service's secret key, Z85; None for plain TCP.
             access: the policy at the time.
             on_refusal: called for every handshake that failed for want of a right key.
+            listening: descriptors of sockets that listen already, by endpoint; they stay open.
 
         Raises:
             ConfigError: an endpoint cannot be bound.
         """
         self._on_refusal = on_refusal
+        self._listening = listening or {}
         self._rarely = Rarely(log)
         self._secured = secret is not None
         # Asking libzmq for a message's user takes longer than receiving it.
@@ -99,6 +103,13 @@ class Router:
 
     def _bind(self, endpoint: str, give_up: float) -> None:
         self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
+        listening = self._listening.get(endpoint)
+        if listening is not None:
+            # libzmq closes what it is given.
+            self._socket.setsockopt(zmq.USE_FD, os.dup(listening))
+            self._socket.bind(endpoint)
+            self._socket.setsockopt(zmq.USE_FD, -1)
+            return
         while True:
             try:
                 self._socket.bind(endpoint)

@@ -48,8 +48,9 @@ class Terms:
         gap_ns: patience with a missing round.
         pause_ns: latency at which to ask for a pause.
         part: the part of the code that is decoded here; None for all of it.
-        networks, ladder: 8 bytes each: what its cursors pin of the networks and of the switching
+        networks, ladder: 8 bytes each: what its cursors say of the networks and of the switching
             between tiers, see `Library.networks` and `Switching.digest`.
+        identity: what makes the answers, see `qdec.lane.making`.
         kinds: what the accelerator may be asked, see `qdec.accelerator.kinds`; None for streams
             that the lane answers by itself.
     """
@@ -65,6 +66,7 @@ class Terms:
     pause_ns: int
     networks: bytes
     ladder: bytes
+    identity: int
     part: Part | None = None
     kinds: Mapping[WindowKey, int] | None = None
 
@@ -123,10 +125,10 @@ class Session:
         self._record_bytes = decoder.intake.record_bytes
         state = decoder.state
         self._next_window = state.window
-        self._writer = RecordWriter(*answer_bytes(terms.code.spacetime))
+        self._writer = RecordWriter(*answer_bytes(terms.code.spacetime), terms.identity)
         part, parts = terms.share
         self._sealer = Sealer(
-            code=terms.code.digest,
+            shape=terms.code.shape,
             stream=terms.stream,
             raw=terms.raw,
             tier=terms.tier,

@@ -10,15 +10,16 @@ import numpy as np
 from qdec.bus.records import commit_dtype
 from qdec.commit import Committed, CommittedShots
 
-_RECORD = struct.Struct("<QQQIIfHBx")
+_RECORD = struct.Struct("<QQQIIfHBxQ")
 _U32 = 0xFFFFFFFF
 
 
 class RecordWriter:
     """Writes the commit records of one stream (see `qdec.bus.records`)."""
 
-    def __init__(self, frame_bytes: int, seam_bytes: int) -> None:
-        """For frames and seams of these sizes."""
+    def __init__(self, frame_bytes: int, seam_bytes: int, made_by: int = 0) -> None:
+        """For frames and seams of these sizes; `made_by` is what makes the answers."""
+        self._made_by = made_by
         self._dtype = commit_dtype(frame_bytes, seam_bytes)
         self._pad = bytes(self._dtype.itemsize - _RECORD.size - frame_bytes - seam_bytes)
 
@@ -33,6 +34,7 @@ class RecordWriter:
             c.confidence,
             c.flags | more_flags,
             c.tier,
+            self._made_by,
         )
         return b"".join((head, c.frame.tobytes(), c.seam.tobytes(), self._pad))
 
@@ -48,5 +50,6 @@ class RecordWriter:
         rows["confidence"] = math.nan if c.confidence is None else c.confidence
         rows["flags"] = c.flags | more_flags
         rows["tier"] = c.tier
+        rows["made_by"] = self._made_by
         rows["frame"] = c.frames
         return rows.tobytes()

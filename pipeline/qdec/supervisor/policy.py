@@ -3,12 +3,16 @@
 Events come in (`warmed`, `serving`, `beat`, `exited`); `decide` says what to do now. A child warms
 up first (imports, compiled codes) and only then gets a post, so a spare child takes a dead one's
 place in milliseconds.
+
+What children are warm with may become out of date (`supersede`). Then nobody leaves before a
+successor is warm; who is succeeded stands by for a while, and gets its post back if the successor
+dies in that time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,6 +22,8 @@ _BACKOFF_MAX_S = 10.0
 _WARM_UP_S = 600.0
 # A child that lived this long did not die of its own start.
 _HEALTHY_S = 30.0
+# How long a successor is on probation.
+PROBATION_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Role:
         alone: a post's next process serves only when the last one is gone for good.
         awaited: the service is not announced before one has served or failed: what cannot be
             served with this configuration is then said at the start.
+        first: where it and others are out of date, it is succeeded before them, unless its
+            successors come to nothing.
     """
 
     name: str
@@ -51,6 +59,7 @@ class Role:
     last: bool = False
     alone: bool = False
     awaited: bool = False
+    first: bool = False
 
 
 class Stage(Enum):
@@ -60,12 +69,19 @@ class Stage(Enum):
     SPARE = "spare"
     STARTING = "starting"
     SERVING = "serving"
+    STANDBY = "standby"
     DRAINING = "draining"
 
 
 @dataclass(slots=True)
 class Child:
-    """What is known about one child process; `since` is when its stage began."""
+    """What is known about one child process.
+
+    Attributes:
+        post: where it serves, or is about to; of one that stands by, where it has served.
+        since: when its stage began.
+        edition: of what it is warm with; newer ones have larger numbers.
+    """
 
     id: int
     role: Role
@@ -74,6 +90,12 @@ class Child:
     post: int | None = None
     last_beat: float = 0.0
     since: float = 0.0
+    edition: int = 0
+
+    @property
+    def holds(self) -> int | None:
+        """The post that it serves at, or is about to."""
+        return self.post if self.stage in (Stage.STARTING, Stage.SERVING) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +107,15 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Have a warm child serve at a post."""
+    """Have a warm child serve at a post.
+
+    Attributes:
+        again: it stood by, and the one that succeeded it has died.
+    """
 
     child: int
     post: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +133,14 @@ class Drain:
     child: int
 
 
-Action = Spawn | Assign | Kill | Drain
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Have a child send its clients to its successor, and stand by."""
+
+    child: int
+
+
+Action = Spawn | Assign | Kill | Drain | HandOver
 
 
 @dataclass(slots=True)
@@ -127,6 +161,7 @@ class Policy:
     Attributes:
         table: the roles, by distinct names; replace it to change what should run.
         restarts: children that died while serving and were not asked to, by (role, post).
+        edition: of what the children that are spawned now get warm with.
     """
 
     def __init__(self, table: Sequence[Role], stall_s: float, drain_s: float = 10.0) -> None:
@@ -138,6 +173,8 @@ class Policy:
         self._backoffs: dict[str, _Backoff] = {}
         self._tried: set[str] = set()
         self._stopping = False
+        self.edition = 0
+        self._outdated: set[tuple[str, int]] = set()
 
     def adopt(self, table: Sequence[Role], stall_s: float, drain_s: float) -> None:
         """Go by these from now on.
@@ -189,7 +226,7 @@ class Policy:
 
     def spawned(self, role: Role, now: float) -> int:
         """A `Spawn` was carried out; the new child's id."""
-        child = Child(self._next_id, role, now, since=now, last_beat=now)
+        child = Child(self._next_id, role, now, since=now, last_beat=now, edition=self.edition)
         self._next_id += 1
         self._children[child.id] = child
         return child.id
@@ -205,7 +242,7 @@ class Policy:
         """A child has bound its post's endpoints."""
         one = self._children[child]
         if one.stage is Stage.STARTING:
-            one.stage = Stage.SERVING
+            one.stage, one.since = Stage.SERVING, now
         self._tried.add(one.role.name)
         one.last_beat = now
 
@@ -218,9 +255,18 @@ class Policy:
         one = self._children.pop(child, None)
         if one is not None:
             self._tried.add(one.role.name)
-        if one is None or self._stopping or one.stage is Stage.DRAINING:
+        if one is None or self._stopping or one.stage in (Stage.DRAINING, Stage.STANDBY):
             return
         served = one.stage is Stage.SERVING
+        if (
+            not served
+            and one.post is not None
+            and any(
+                c.holds == one.post and c.role.name == one.role.name
+                for c in self._children.values()
+            )
+        ):
+            self._outdated.add((one.role.name, one.post))  # it was to succeed that one
         if served and one.post is not None:
             self.restarts[one.role.name, one.post] += 1
         if served and now - one.born >= _HEALTHY_S:
@@ -242,6 +288,20 @@ class Policy:
         return self._drain(
             now, lambda c: c.role.name == role and c.post == post and c.stage in at_post
         )
+
+    def supersede(self, posts: Iterable[tuple[str, int]]) -> None:
+        """What children are warm with is out of date: others get warm with the new.
+
+        Args:
+            posts: (role, post) whose children are to be succeeded. Others' stay where they are.
+        """
+        self.edition += 1
+        self._outdated = set(posts)
+
+    @property
+    def succeeding(self) -> frozenset[tuple[str, int]]:
+        """(role, post) of those whose successors do not serve yet."""
+        return frozenset(self._outdated)
 
     def retire_spares(self, role: str, now: float) -> list[int]:
         """Spares are warm for a past configuration: others replace them. Returns whom to tell."""
@@ -275,17 +335,92 @@ class Policy:
         """Give free posts to warm children, and start those that are missing."""
         actions: list[Action] = []
         mine = [c for c in self._children.values() if c.role.name == role.name]
-        taken = {c.post for c in mine if c.post is not None}
+        actions.extend(self._let_go(mine, now))
+        taken = {c.holds for c in mine}
         free = [post for post in range(role.posts) if post not in taken]
         blocked = role.alone and any(c.stage is Stage.DRAINING for c in mine)
-        for child in mine:
-            if free and child.stage is Stage.SPARE and not blocked:
-                child.stage, child.post, child.last_beat = Stage.STARTING, free.pop(0), now
-                actions.append(Assign(child.id, child.post))
-        coming = sum(c.stage in (Stage.WARMING, Stage.SPARE) for c in mine)
+        for child in [] if blocked else self._candidates(mine):
+            if child.stage is Stage.STANDBY and child.post in free:
+                free.remove(child.post)
+            elif child.stage is Stage.SPARE and free:
+                child.post = free.pop(0)
+            else:
+                continue
+            assert child.post is not None
+            again = child.stage is Stage.STANDBY
+            child.stage, child.last_beat, child.since = Stage.STARTING, now, now
+            if again or child.edition == self.edition:
+                self._outdated.discard((role.name, child.post))
+            actions.append(Assign(child.id, child.post, again))
+        actions.extend(self._succeed(role, mine, now))
+        held = {(role.name, c.holds) for c in mine}
+        waiting = len(self._outdated & held)
+        free = [post for post in range(role.posts) if (role.name, post) not in held]
+        coming = [c for c in mine if c.stage in (Stage.WARMING, Stage.SPARE)]
+        fresh = [c for c in coming if c.edition == self.edition]
         if now >= self._backoff(role).until:
-            actions.extend(Spawn(role) for _ in range(len(free) + role.spares - coming))
+            more = len(free) + role.spares + min(1, waiting) - len(fresh)
+            actions.extend(Spawn(role) for _ in range(more))
+        # Spares that are out of date are better than none.
+        warm = [c for c in fresh if c.stage is Stage.SPARE]
+        settled = not waiting and len(warm) >= role.spares
+        for child in warm[role.spares :] if settled and not free else []:
+            actions.extend(self._send_home(child, now))
+        past = [c for c in coming if c.edition != self.edition]
+        kept = [c for c in past if c.stage is Stage.SPARE][-role.spares :] if role.spares else []
+        for child in past:
+            if settled or child not in kept:
+                actions.extend(self._send_home(child, now))
         return actions
+
+    def _candidates(self, mine: list[Child]) -> list[Child]:
+        """Who may take a free post: who stands by for it, then spares, those up to date first."""
+        standby = [c for c in mine if c.stage is Stage.STANDBY]
+        spares = [c for c in mine if c.stage is Stage.SPARE]
+        return standby + sorted(spares, key=lambda c: c.edition != self.edition)
+
+    def _let_go(self, mine: list[Child], now: float) -> list[Action]:
+        """Have those whose successors serve stand by, and those who have for long enough go."""
+        actions: list[Action] = []
+        at_post = [c for c in mine if c.stage is Stage.SERVING]
+        for new in at_post:
+            for old in at_post:
+                if old.post != new.post or old.edition >= new.edition:
+                    continue
+                for one in mine:
+                    if one.stage is Stage.STANDBY and one.post == old.post:
+                        actions.extend(self._send_home(one, now))
+                old.stage, old.since, old.last_beat = Stage.STANDBY, now, now
+                actions.append(HandOver(old.id))
+        for one in mine:
+            if one.stage is Stage.STANDBY and now - one.since >= PROBATION_S:
+                actions.extend(self._send_home(one, now))
+        return actions
+
+    def _succeed(self, role: Role, mine: list[Child], now: float) -> list[Action]:
+        """Give posts that are out of date to children that are warm with the new."""
+        actions: list[Action] = []
+        names = {name for name, _ in self._outdated} - {role.name}
+        before = (r for r in self.table if r.first and r.name in names)
+        if any(not self._backoff(r).wait_s for r in before):
+            return []
+        fresh = [c for c in mine if c.stage is Stage.SPARE and c.edition == self.edition]
+        for old in [c for c in mine if c.stage is Stage.SERVING]:
+            assert old.post is not None
+            if not fresh or (role.name, old.post) not in self._outdated:
+                continue
+            if role.alone:  # its post is free once it is gone
+                actions.extend(self._send_home(old, now))
+                continue
+            new = fresh.pop(0)
+            self._outdated.discard((role.name, old.post))
+            new.stage, new.post, new.last_beat, new.since = Stage.STARTING, old.post, now, now
+            actions.append(Assign(new.id, old.post))
+        return actions
+
+    def _send_home(self, child: Child, now: float) -> list[Action]:
+        child.stage, child.post, child.since = Stage.DRAINING, None, now
+        return [Drain(child.id)]
 
     def _hangs(self, child: Child, now: float) -> str:
         """Why a child has to be given up, or an empty string."""

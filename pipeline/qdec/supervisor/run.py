@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ from qdec.arena import SLOTS, Arena
 from qdec.config import Config, load_config, stream_error
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import ConfigError
-from qdec.supervisor.auto import settle
+from qdec.gateway.reading import Reader
+from qdec.lane.making import Making
+from qdec.supervisor.change import incomplete, outdated, torn
+from qdec.supervisor.check import Check
 from qdec.supervisor.keys import cursor_key, curve_secret
+from qdec.supervisor.listeners import Listeners
 from qdec.supervisor.notify import notify, watchdog_interval_s
-from qdec.supervisor.policy import Action, Assign, Drain, Kill, Policy, Role, Spawn
+from qdec.supervisor.policy import Action, Assign, Drain, HandOver, Kill, Policy, Role, Spawn
 from qdec.supervisor.slots import Slots
 from qdec.supervisor.table import ACCELERATOR, GATEWAY, LANE, changed_posts, process_table
 
@@ -38,6 +42,8 @@ _DYING_S = 0.05
 class _Process:
     popen: subprocess.Popen[bytes]
     channel: Channel
+    listening: dict[str, int]
+    makings: dict[str, Making] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -47,7 +53,8 @@ class Supervisor:
         """Check what can be checked without children.
 
         Raises:
-            ConfigError: the state directory or the service's key cannot be used.
+            ConfigError: the state directory or the service's key cannot be used, or an endpoint
+                cannot be bound.
         """
         self._config = config
         self._path = config_path
@@ -69,9 +76,12 @@ class Supervisor:
         self._give_up: float | None = None
         self._failure: ConfigError | None = None
         self._next_watchdog = 0.0
-        self._candidate = config
-        self._checking: subprocess.Popen[bytes] | None = None
+        self._checking: Check | None = None
+        self._wanted: dict[str, Making] = {}
+        self._previous: Config | None = None
         self._shown = 0
+        self._listeners = Listeners()
+        self._listeners.adopt(config)
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status.
@@ -101,8 +111,8 @@ class Supervisor:
                 process.popen.kill()
                 process.popen.wait()
             if self._checking is not None:
-                self._checking.kill()
-                self._checking.communicate()
+                self._checking.give_up()
+            self._listeners.close()
         if self._failure is not None:
             raise self._failure
         log.info("stopped")
@@ -114,8 +124,13 @@ class Supervisor:
         match action:
             case Spawn(role):
                 self._spawn(role)
-            case Assign(child, post):
+            case Assign(child, post, again):
                 self._assign(child, post)
+                if again:
+                    self._roll_back(f"what served lane {post} with it has died")
+            case HandOver(child):
+                log.info("child %d hands over", child)
+                self._tell(child, "hand_over")
             case Kill(child, reason):
                 log.error("killing child %d: %s", child, reason)
                 self._processes[child].popen.kill()
@@ -124,16 +139,22 @@ class Supervisor:
 
     def _assign(self, child: int, post: int) -> None:
         role = self._policy.child(child).role
-        log.info("child %d serves %s %d", child, role.name, post)
         slot = self._slots.take(post, child) if role.name == LANE else None
         self._tell(
-            child, "serve", post=post, slot=slot, generation=child, config=self._config_json()
+            child,
+            "serve",
+            post=post,
+            slot=slot,
+            generation=child,
+            config=self._config_json(),
+            listening=self._processes[child].listening,
         )
 
     def _spawn(self, role: Role) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         arena = self._arena.fd if role.writes else self._arena_reader
         bells = self._doorbells.fds if role.writes else []
+        listening = self._listeners.fds if role.name == LANE else {}
         popen = subprocess.Popen(
             [
                 sys.executable,
@@ -145,7 +166,7 @@ class Supervisor:
                 "--doorbells",
                 *map(str, bells),
             ],
-            pass_fds=[theirs.fileno(), arena, *bells],
+            pass_fds=[theirs.fileno(), arena, *bells, *listening.values()],
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
@@ -153,7 +174,7 @@ class Supervisor:
             with contextlib.suppress(OSError):  # gone already
                 os.setpriority(os.PRIO_PROCESS, popen.pid, role.nice)
         child = self._policy.spawned(role, time.monotonic())
-        self._processes[child] = _Process(popen, Channel(ours))
+        self._processes[child] = _Process(popen, Channel(ours), listening)
         self._selector.register(ours, selectors.EVENT_READ, data=child)
         secrets = self._secrets if role.trusted else {}
         strict = not self._announced
@@ -195,10 +216,17 @@ class Supervisor:
         now = time.monotonic()
         match message["op"]:
             case "warm":
+                told = message.get("makings", {})
+                self._processes[child].makings = {name: Making(*one) for name, one in told.items()}
                 self._policy.warmed(child, now)
+                self._judge(child)
+            case "handed_over":
+                self._slots.release(child)
             case "serving":
                 self._policy.serving(child, now)
-                if self._policy.child(child).role.name == ACCELERATOR:
+                one = self._policy.child(child)
+                log.info("child %d serves %s %s", child, one.role.name, one.post)
+                if one.role.name == ACCELERATOR:
                     self._accelerator.generation = child
             case "beat":
                 self._policy.beat(child, now)
@@ -298,40 +326,85 @@ class Supervisor:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            self._candidate = load_config(self._path)
-            _check_reload(self._config, self._candidate)
+            candidate = load_config(self._path)
+            _check_reload(self._config, candidate)
         except ConfigError as error:
             self._refuse_reload(str(error))
             return
         if self._checking is not None:
-            self._checking.kill()
-            self._checking.communicate()
-        self._checking = subprocess.Popen(
-            [sys.executable, "-m", "qdec", "serve", "--config", str(self._path), "--check"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+            self._checking.give_up()
+        self._checking = Check(candidate, self._path)
 
     def _refuse_reload(self, why: str) -> None:
         log.error("the new configuration is refused, the old one stays: %s", why)
         notify("READY=1", "STATUS=serving; the last reload was refused")
 
     def _finish_reload(self) -> None:
-        if self._checking is None or self._checking.poll() is None:
+        check = self._checking
+        if check is None or not check.done:
             return
-        _, words = self._checking.communicate()
-        status, self._checking = self._checking.returncode, None
-        if status:
-            self._refuse_reload(words.decode(errors="replace").strip()[-1000:])
-            return
-        # The check has measured what is new, and remembers it.
+        self._checking = None
         try:
-            self._adopt(settle(self._candidate, self._path, only_kept=True))
+            new, wanted = check.result()
+            if ended := torn(wanted, self._warm(), self._open_streams()):
+                raise ConfigError(
+                    f"rounds of {', '.join(ended)} would look otherwise (another code, shot length "
+                    "or kind of rounds), and it is open: close it first, or take another name"
+                )
+            self._listeners.adopt(new)
         except ConfigError as error:
+            self._listeners.adopt(self._config)
             self._refuse_reload(str(error))
+            return
+        posts = outdated(self._config, new, wanted, self._warm())
+        if posts:
+            log.info("%d processes get successors that are warm with what is new", len(posts))
+        self._previous, self._wanted = self._config, wanted
+        self._adopt(new, posts)
+        log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
+        notify("READY=1", "STATUS=serving")
 
-    def _adopt(self, new: Config) -> None:
+    def _open_streams(self) -> set[str]:
+        """Configured streams that clients have open, as far as lanes have shown it."""
+        streams = Reader(self._arena).read().streams
+        return {name.split("/", 1)[0] for name, one in streams.items() if one.open}
+
+    def _warm(self) -> dict[int, dict[str, Making]]:
+        """What makes the answers at each lane's post."""
+        lanes = [one for one in self._policy.children if one.role.name == LANE]
+        return {
+            one.holds: self._processes[one.id].makings for one in lanes if one.holds is not None
+        }
+
+    def _judge(self, child: int) -> None:
+        """Give a change up whose first process got warm without some stream that it should have."""
+        one = self._policy.child(child)
+        if one.role.name != LANE or not self._policy.succeeding:
+            return
+        missing = incomplete(self._wanted, self._processes[child].makings)
+        if one.edition == self._policy.edition and missing:
+            self._roll_back(f"streams {', '.join(missing)} cannot be served with it")
+
+    def _roll_back(self, why: str) -> None:
+        """Return to the configuration before the last change; what still serves by that stays."""
+        before = self._previous
+        if before is None:
+            return
+        log.error("the last change is taken back, because %s: mend it, then SIGHUP", why)
+        self._head.rollbacks += 1
+        edition = self._policy.edition
+        posts = {
+            (one.role.name, one.post)
+            for one in self._policy.children
+            if one.holds is not None and one.edition == edition
+        }
+        self._previous = None
+        self._listeners.adopt(before)
+        self._adopt(before, {(role, post) for role, post in posts if post is not None})
+        notify("READY=1", "STATUS=serving; the last change was taken back")
+
+    def _adopt(self, new: Config, posts: set[tuple[str, int]]) -> None:
+        """Go by a configuration; processes at some posts get successors that are warm with it."""
         now = time.monotonic()
         changed = changed_posts(self._config, new)
         for role, post in changed:
@@ -339,19 +412,19 @@ class Supervisor:
             for child in self._policy.retire(role, post, now):
                 self._tell(child, "drain", seconds=new.service.drain_s)
         self._doorbells.extend(_slots_in_use(new))
-        more = len(new.lane) > len(self._config.lane)  # for which spares have no doorbells
-        stale = [LANE] if more or new.stream != self._config.stream else []
+        # Spares have neither doorbells nor listening sockets of lanes that are new.
+        stale = [LANE] if _doors(new) != _doors(self._config) else []
         stale += [GATEWAY] if new.gateway != self._config.gateway else []
         stale += [ACCELERATOR] if (ACCELERATOR, 0) in changed else []
         for role in stale:
             for child in self._policy.retire_spares(role, now):
                 self._tell(child, "drain", seconds=0)
+        if posts or new.stream != self._config.stream:
+            self._policy.supersede(post for post in posts if post not in changed)
         self._config = new
         self._policy.adopt(process_table(new), new.service.stall_s, new.service.drain_s)
         for one in self._policy.children:
             self._tell(one.id, "configure", config=self._config_json())
-        log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
-        notify("READY=1", "STATUS=serving")
 
     def _report(self) -> None:
         if self._policy.started and not self._announced and self._give_up is None:
@@ -364,6 +437,10 @@ class Supervisor:
         if interval and self._policy.ready and now >= self._next_watchdog:
             self._next_watchdog = now + interval
             notify("WATCHDOG=1")
+
+
+def _doors(config: Config) -> list[tuple[str, ...]]:
+    return [lane.endpoints for lane in config.lane]
 
 
 def _slots_in_use(config: Config) -> int:

@@ -30,6 +30,7 @@ def process_table(config: Config) -> tuple[Role, ...]:
                 last=True,
                 alone=True,
                 awaited=True,
+                first=True,
             )
         )
     if config.gateway is not None:
@@ -43,10 +44,6 @@ def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
     def realtime(config: Config) -> tuple[str, int]:
         return config.service.realtime, config.service.realtime_priority
 
-    def accelerated(config: Config) -> tuple[object, ...]:
-        # It hears those lanes that were there when it was started.
-        return config.accelerated, config.accelerator, len(config.lane)
-
     changed = [
         (LANE, i)
         for i, lane in enumerate(old.lane)
@@ -55,7 +52,7 @@ def changed_posts(old: Config, new: Config) -> list[tuple[str, int]]:
         or lane.endpoints != new.lane[i].endpoints
         or lane.cpu != new.lane[i].cpu
     ]
-    if accelerated(old) != accelerated(new):
+    if bool(old.accelerated) != bool(new.accelerated):
         changed.append((ACCELERATOR, 0))
     if new.gateway != old.gateway:
         changed.append((GATEWAY, 0))

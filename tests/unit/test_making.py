@@ -1,4 +1,4 @@
-"""A stream is resumed only where the same rounds get the same answers as before the break."""
+"""What answers may change at a boundary, and every answer says what made it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stim
 
 from helpers.accelerators import stream_config
 from helpers.lanes import Lane, Stream, config
+from helpers.makings import Making, check
 from helpers.patches import experiment
 from helpers.recordings import recording
 from helpers.weights import random_stack, write
@@ -51,10 +53,9 @@ def cursor_of(stream: StreamConfig) -> bytes:
     return reply.body.cursor
 
 
-def refusal(reply: Opened | Error) -> str:
-    assert isinstance(reply, Error)
-    assert reply.code == WireCode.BAD_CURSOR
-    return reply.message
+def identity(reply: Opened | Error) -> str:
+    assert isinstance(reply, Opened), reply
+    return reply.body.identity
 
 
 @pytest.fixture
@@ -65,21 +66,17 @@ def networked(tmp_path: Path) -> StreamConfig:
     return StreamConfig(name="s", code=path, tier="ising", model=name, windows="6,3")
 
 
-def test_a_replaced_network_is_noticed(networked: StreamConfig, tmp_path: Path) -> None:
-    cursor = cursor_of(networked)
+def test_another_network_is_another_making(networked: StreamConfig, tmp_path: Path) -> None:
+    cursor, before = cursor_of(networked), identity(opened(networked))
     model(tmp_path / "b.safetensors", 1)
     renamed = networked.model_copy(update={"model": str(tmp_path / "b.safetensors")})
-    assert isinstance(opened(renamed, cursor), Opened), "the same weights under another name"
+    assert identity(opened(renamed, cursor)) == before, "the same weights under another name"
     model(tmp_path / "a.safetensors", 2)
-    assert "another network" in refusal(opened(networked, cursor))
-    assert isinstance(opened(networked, cursor_of(networked)), Opened)
-
-
-def test_a_network_that_is_gone_is_noticed(networked: StreamConfig, tmp_path: Path) -> None:
-    cursor = cursor_of(networked)
+    after = identity(opened(networked, cursor))
+    assert after == identity(opened(networked)) != before
     (tmp_path / "a.safetensors").unlink()
-    assert isinstance(opened(networked), Opened), "matching answers, and says so"
-    assert "another network" in refusal(opened(networked, cursor))
+    gone = identity(opened(networked, cursor))  # matching answers, and says so
+    assert gone not in (before, after)
 
 
 def test_another_release_of_a_shipped_network_is_noticed(
@@ -117,33 +114,29 @@ LADDER = {"tier": "matching", "accelerated": None, "escalate": ("guarded",)}
     ],
     ids=str,
 )
-def test_another_escalation_is_noticed(before: dict[str, Any], after: dict[str, Any]) -> None:
-    words = refusal(opened(stream_config(**after), cursor_of(stream_config(**before))))
-    assert "another escalation" in words
-    assert "matching" in words
+def test_another_ladder_is_another_making(before: dict[str, Any], after: dict[str, Any]) -> None:
+    was, now = stream_config(**before), stream_config(**after)
+    assert identity(opened(now, cursor_of(was))) == identity(opened(now)) != identity(opened(was))
 
 
-def test_what_does_not_change_answers_is_no_reason() -> None:
-    """How sure answers are may be said or not; and who answers instead of a tier says so itself."""
+def test_what_does_not_change_answers_is_no_other_making() -> None:
+    """How sure answers are may be said or not; deadlines and rings are not what answers."""
     plain = stream_config(tier="matching", accelerated=None)
-    sure = stream_config(tier="matching", accelerated=None, confidence=True)
-    assert isinstance(opened(sure, cursor_of(plain)), Opened)
-    assert isinstance(opened(plain, cursor_of(sure)), Opened)
-    ladder = stream_config(**{**LADDER, "escalate_below": 0.7})
-    assert isinstance(opened(ladder, cursor_of(ladder)), Opened)
+    more = {"confidence": True, "deadline_us": 77, "ring_rounds": 64}
+    sure = plain.model_copy(update=more)
+    assert identity(opened(sure, cursor_of(plain))) == identity(opened(plain, cursor_of(sure)))
 
 
-def test_a_stream_that_gets_another_tier_goes_on_without_its_network(
-    networked: StreamConfig,
-) -> None:
-    """Matching answers then, as every commit says; there is nothing to mistake it for."""
-    other = networked.model_copy(update={"tier": "matching", "model": None})
-    reply = opened(other, cursor_of(networked))
-    assert isinstance(reply, Opened)
-    assert any("matching answers" in note for note in reply.body.notes)
+def test_another_tier_takes_over_at_the_cursor(networked: StreamConfig) -> None:
+    other = networked.model_copy(update={"tier": "guarded", "model": None})
+    for one, another in ((networked, other), (other, networked)):
+        reply = opened(another, cursor_of(one))
+        assert identity(reply) == identity(opened(another)) != identity(opened(one))
+        assert isinstance(reply, Opened)
+        assert reply.body.tier == another.tier
 
 
-def test_a_guest_is_told_that_defaults_have_changed() -> None:
+def test_a_guest_keeps_its_escalation() -> None:
     rec = recording("endless")
     settings = config()
     wish = StreamDefaults(deadline_us=1_000_000_000, ring_rounds=256, escalate=("guarded",))
@@ -164,3 +157,63 @@ def test_an_accelerator_with_another_network_is_asked_for_nothing(
     after = compile_kinds(Library(), networked)
     assert before.keys() == again.keys()
     assert not before.keys() & after.keys()
+
+
+PATCH = recording("endless")
+
+
+def configured(folder: Path, p: float = 0.008, **more: Any) -> StreamConfig:
+    """The recording's stream, its faults p times as likely as 0.008."""
+    path = folder / "patch.stim"
+    path.write_text(PATCH.text.replace("0.008", str(p)))
+    return StreamConfig(
+        **{"name": "s", "code": path, "endless": True, "windows": "6,3", "ring_rounds": 256, **more}
+    )
+
+
+def answers(stream: StreamConfig, start: int, cursor: bytes = b"") -> tuple[Stream, np.ndarray]:
+    """What a fresh process answers to the recording's rounds from `start` on."""
+    one = Stream(Lane(config(stream), library=Library())).open(cursor=cursor)
+    assert one.info is not None
+    assert one.info.next_round == start
+    assert one.send(start, PATCH.records[start : start + 33]) is None
+    return one, one.collect()
+
+
+@pytest.mark.parametrize("more", [{}, {"windows": "9,4"}, {"tier": "correlated"}], ids=str)
+def test_another_making_takes_over_in_mid_shot(tmp_path: Path, more: dict[str, Any]) -> None:
+    """From the cursor on, answers are those of the new one; frame and seam go over."""
+    old = configured(tmp_path)
+    before, first = answers(old, 0)
+    (tmp_path / "new").mkdir()
+    new = configured(tmp_path / "new", 0.03, **more)
+    after, second = answers(new, before.retain_from, before.cursor)
+    assert after.info is not None
+    if "windows" in more:
+        assert before.retain_from % 4
+        new = new.model_copy(update={"windows": "6,3"})  # they do not begin there
+    makings = [Making(old), Making(new)]
+    assert int(after.info.identity, 16) == makings[1].identity != makings[0].identity
+    for rows, one in zip((first, second), makings, strict=True):
+        assert set(rows["made_by"]) == {one.identity}
+    rows = np.concatenate([first, second])
+    assert second["seam"].any() or second["frame"].any()
+    check(rows, PATCH.records, {one.identity: one for one in makings})
+
+
+def test_a_prior_of_other_faults_is_used_and_one_of_other_detectors_is_refused(
+    tmp_path: Path,
+) -> None:
+    plain = configured(tmp_path)
+    circuit = stim.Circuit(PATCH.text.replace("0.008", "0.03"))
+    dem = circuit.detector_error_model(decompose_errors=True)
+    (tmp_path / "prior.dem").write_text(str(dem))
+    fitted = plain.model_copy(update={"prior": tmp_path / "prior.dem"})
+    assert identity(opened(fitted)) != identity(opened(plain))
+    (tmp_path / "new").mkdir()
+    hotter = configured(tmp_path / "new", 0.03)
+    np.testing.assert_array_equal(answers(fitted, 0)[1]["frame"], answers(hotter, 0)[1]["frame"])
+    (tmp_path / "prior.dem").write_text("error(0.1) D0 L0")
+    reply = opened(fitted)
+    assert isinstance(reply, Error)
+    assert "another code's" in reply.message
