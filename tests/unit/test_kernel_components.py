@@ -255,6 +255,29 @@ def test_components_of_more_events_than_a_table_holds_are_left_to_the_host(run: 
         assert ComponentPlan(table).record.read(found)[1]["settled"] == [settled]
 
 
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32), events=st.integers(1, 4))
+def test_balls_that_are_full(run: Emulation, seed: int, events: int) -> None:
+    """Many nodes near by, the boundary far off: what had no room bounds what can be known."""
+    rng = np.random.default_rng(seed)
+    pairs = np.array([[a, b] for a in range(96) for b in range(a + 1, min(a + 8, 96))])
+    ends = np.concatenate([pairs[rng.random(len(pairs)) < 0.8], [[0, -1]]]).astype(np.int32)
+    edges = len(ends)
+    sides = np.full(edges, INSIDE, dtype=np.uint8)
+    ptr = np.arange(edges + 1, dtype=np.int32)
+    table = ComponentTable(12, -(-edges // 8), ends, ptr, ptr[:-1].copy(), sides)
+    odds = -rng.uniform(0.3, 4, (3, edges)).astype(np.float32)
+    bits = np.zeros((3, 96), dtype=np.uint8)
+    for row in bits:
+        row[rng.choice(96, events, replace=False)] = 1
+    windows = np.packbits(bits, axis=1, bitorder="little")
+    found = check_components(run, table, whole_batch(windows), odds, np.zeros(3, dtype=np.bool_))
+    _, said, answers, _ = ComponentPlan(table).record.read(found)
+    settled = said["settled"] == 1
+    wanted = matcher_of(table).decode(odds, windows)
+    np.testing.assert_array_equal(answers[settled], wanted.bits[settled])
+
+
 def whole_batch(windows: Bytes) -> Batch:
     return scattered(windows, np.random.default_rng(0), empty=0.0)
 
