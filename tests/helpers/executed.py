@@ -13,6 +13,7 @@ from qdec.accelerator.gpu import GpuExecutor
 from qdec.accelerator.gpu_kinds import GpuKind, Programs, gpu_kind
 from qdec.accelerator.link import Link
 from qdec.accelerator.stats import AcceleratorStats
+from qdec.accelerator.work import Terms
 from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
 from qdec.bits import Bytes
@@ -34,6 +35,7 @@ CODE = Code.from_circuit(CIRCUIT)
 BUCKETS = (1, 4, 8)
 FAR = 1 << 60
 PATIENCE_S = 30.0
+HANG_NS = 60 * 10**9  # emulated kernels take their time on a busy machine
 MIDDLE = Window(3, 9, 3, 13)
 SHOWN = Geometry(6, 3)
 
@@ -101,6 +103,7 @@ class Bench:
             batch=BUCKETS[-1],
             stats=self.words,
             executor=self.executor,
+            terms=Terms(hang_ns=HANG_NS),
         )
 
     def ask(self, kind: int, syndromes: Bytes, lane: int = 0) -> int:
