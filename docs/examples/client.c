@@ -331,7 +331,13 @@ static void on_message(const uint8_t *header, size_t size, const uint8_t *body, 
         if (credit > credit_until) credit_until = credit;
         if (get_int(&r) > next_window) resume("commits were lost");
     }
-    if (type == PAUSE) fprintf(stderr, "client: asked to pause, reason %" PRIu64 "\n", get_int(&r));
+    if (type == PAUSE) {
+        static const char *why[] = {"?", "the lane drains", "overload", "degraded"};
+        uint64_t reason = get_int(&r);  /* a newer service may have more of them */
+        fprintf(stderr, "client: asked to pause: %s (%" PRIu64 ")\n", why[reason < 4 ? reason : 0],
+                reason);
+    }
+    if (type == PROCEED) fprintf(stderr, "client: may proceed\n");
     if (type == CLOSED) resume("the lane closed the stream");
 }
 

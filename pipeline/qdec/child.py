@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from qdec import logs
 from qdec.control import Channel, ChannelClosed, Message
 from qdec.errors import QdecError
 from qdec.lane.realtime import die_with_parent
@@ -80,12 +80,13 @@ def main(run: Callable[[Child], int], argv: list[str] | None = None) -> NoReturn
     parser.add_argument("--arena-fd", type=int, required=True)
     parser.add_argument("--doorbells", type=int, nargs="*", default=[])
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--role", default="child")
     options = parser.parse_args(argv)
     # The supervisor decides when to drain; a terminal's Ctrl-C reaches the whole group.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(options.parent)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logs.set_up(options.role)
     channel = Channel(socket.socket(fileno=options.control_fd))
     child = Child(channel, options.arena_fd, options.doorbells)
     status = _status(run, child)

@@ -38,6 +38,7 @@ from qdec.match.tier import FALLBACK, Tier
 from qdec.neural.engine import Choice, PrecisionChoice
 from qdec.neural.store import SUFFIX
 from qdec.security.grants import Grant, read_grants
+from qdec.slo import OBJECTIVES, Slo
 from qdec.windows import parse_geometry
 
 MAX_LANES = 256
@@ -84,6 +85,7 @@ class StreamDefaults(_Frozen):
         escalate: tiers that are asked next, in this order, where `tier` is not sure enough.
         escalate_below: the confidence that is not enough.
         cycle_us: time in which a round comes, for ``auto`` to know whether a tier can keep up.
+        slo: what is promised, and when to ask for a pause; a stream's table changes what it names.
     """
 
     tier: str = "matching"
@@ -96,6 +98,7 @@ class StreamDefaults(_Frozen):
     escalate: Annotated[tuple[str, ...], _FromList, Field(max_length=4)] = ()
     escalate_below: Annotated[float, Field(gt=0, lt=1)] = 0.9
     cycle_us: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    slo: Slo = Slo()
 
     @field_validator("tier")
     @classmethod
@@ -227,7 +230,12 @@ class ServiceSection(_Frozen):
         drain_s: longest time to answer what was accepted before exiting.
         gap_ms: how long a missing round may be outstanding before it is erased.
         pause_ms: commit latency at which a stream is asked to pause.
+        max_section_us: a window of which more than a quarter of the detectors fired is not decoded
+            where that is expected to take longer than this, than its own deadline, or than half of
+            another stream's in its lane.
         stall_s: a lane whose loop has not turned for this long is killed and replaced.
+        overdue_s: likewise a lane that leaves the window it should answer next unanswered for this
+            long after it was due.
         realtime: ``auto`` takes what the operating system gives (SCHED_FIFO, locked memory) as long
             as a core is left without a lane; ``off`` leaves everything as it is; with ``require`` a
             lane that cannot have it does not start.
@@ -243,7 +251,9 @@ class ServiceSection(_Frozen):
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     gap_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
     pause_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
+    max_section_us: Annotated[int, Field(ge=1, le=60_000_000)] = 20_000
     stall_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
+    overdue_s: Annotated[float, Field(gt=0.5, le=600)] = 10.0
     realtime: RealTime = "auto"
     realtime_priority: Annotated[int, Field(ge=1, le=98)] = 20
     max_streams: Annotated[int, Field(ge=1, le=65_536)] = 1024
@@ -370,7 +380,7 @@ def parse_config(text: str, *, path: Path) -> Config:
     inherited = _inherited(raw)
     if inherited:
         raw["stream"] = [
-            {**{key: raw["defaults"][key] for key in keys}, **one} if keys else one
+            _with_defaults(one, raw["defaults"], keys) if keys else one
             for one, keys in zip(raw["stream"], inherited, strict=True)
         ]
     try:
@@ -406,9 +416,22 @@ def _inherited(raw: dict[str, Any]) -> list[tuple[str, ...]]:
         return []
     given = defaults if isinstance(defaults, dict) else {}
     return [
-        tuple(key for key in given if key not in one) if isinstance(one, dict) else ()
+        tuple(key for key in given if key not in one or key == "slo")
+        if isinstance(one, dict)
+        else ()
         for one in streams
     ]
+
+
+def _with_defaults(
+    stream: dict[str, Any], defaults: dict[str, Any], keys: tuple[str, ...]
+) -> dict[str, Any]:
+    """A stream of a parsed file with what it gets from ``[defaults]``."""
+    merged = {**{key: defaults[key] for key in keys}, **stream}
+    ours, general = stream.get("slo"), defaults.get("slo")
+    if isinstance(ours, dict) and isinstance(general, dict):
+        merged["slo"] = {**general, **ours}
+    return merged
 
 
 def _at_home(stream: StreamConfig, folder: Path, models: Path | None) -> StreamConfig:
@@ -665,6 +688,8 @@ def _explain(kind: str, loc: tuple[str | int, ...], message: str) -> str:
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
         table = _TABLES.get(str(loc[0]), Config) if len(loc) > 1 else Config
+        if "slo" in loc[:-1]:
+            table = Slo
         known = list(table.model_fields)
         close = difflib.get_close_matches(str(loc[-1]), known, 1)
         hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
@@ -689,6 +714,10 @@ _WRITE = {
 def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
     """What to write instead of a value of the wrong shape; empty if it is not about the shape."""
     table = str(loc[0])
+    if kind == "model_type" and loc[-1] == "slo":
+        return f"write it as a table: [{table}.slo]"
+    if kind == "literal_error" and "pause_on" in loc:
+        return f"write some of {', '.join(OBJECTIVES)}"
     if (len(loc) == 1 and kind == "tuple_type") or (len(loc) == 2 and kind == "model_type"):
         return f"write [[{table}]] with two brackets, one such table for each"
     if kind == "model_type":
@@ -699,28 +728,37 @@ def _fix(kind: str, loc: tuple[str | int, ...]) -> str:
         return "write a list: lanes = [0, 1]"
     if kind == "tuple_type" and loc[-1] == "escalate":
         return 'write a list: escalate = ["guarded"]'
+    if kind == "tuple_type" and loc[-1] == "pause_on":
+        return 'write a list: pause_on = ["deadline"]'
     if kind in ("tuple_type", "too_short"):
         return f'write a list of at least one: {loc[-1]} = ["tcp://127.0.0.1:7600"]'
     return _WRITE.get(kind, "")
 
 
 def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
-    """Line of the key at `loc`, or of its table's header where the key itself is absent."""
+    """Line of the key at `loc`, or of the innermost table around it that the file has."""
     table = str(loc[0]) if loc else ""
     index = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else None
-    key = next((str(part) for part in loc[1:] if isinstance(part, str)), None)
+    keys = [str(part) for part in loc[1:] if isinstance(part, str)]
     seen = -1
     inside = False
-    header: int | None = None
+    depth = 0  # how many of the keys the tables around this line are
+    found_at: tuple[int, int | None] = 0, None
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
-        found = re.match(r"^\[\[?\s*([A-Za-z0-9_\-]+)\s*\]\]?", stripped)
-        if found:
-            if found[1] == table:
+        header = re.match(r"^\[\[?\s*([A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*)\s*\]\]?", stripped)
+        if header:
+            name, *below = header[1].split(".")
+            if not below and name == table:
                 seen += 1
-            inside = found[1] == table and (index is None or seen == index)
-            if inside:
-                header = number
-        elif inside and key and re.match(rf"^[\"']?{re.escape(key)}[\"']?\s*=", stripped):
+            inside = (
+                name == table and (index is None or seen == index) and below == keys[: len(below)]
+            )
+            depth = len(below)
+            if inside and (found_at[1] is None or depth > found_at[0]):
+                found_at = depth, number
+            continue
+        key = keys[depth] if inside and depth < len(keys) else None
+        if key and re.match(rf"^[\"']?{re.escape(key)}[\"']?\s*=", stripped):
             return number
-    return header
+    return found_at[1]

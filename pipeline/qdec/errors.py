@@ -158,6 +158,10 @@ class KeyFileError(QdecError):
     """A file with a CURVE key cannot be used; the message says what to do, and no secret."""
 
 
+class InstallError(QdecError):
+    """The service cannot be installed like this; the message says what to do."""
+
+
 class ArenaError(QdecError):
     """The segment that processes share is not one, or was made by another version of qdec."""
 

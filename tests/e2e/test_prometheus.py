@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import psutil
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from helpers.prometheus import free_port, get, prometheus, query, until
 from helpers.services import serving_pid
 from qdec.client import Commits, Patience, Stream, open_stream, service_status
 from qdec.codes import Code
@@ -30,39 +23,9 @@ from qdec_tools.circuits import memory
 from qdec_tools.sampler import EndlessSampler
 from qdec_tools.service import Service, running_service
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 TEXT = str(memory(3, 8, 0.003))
 PATIENT = Patience(silence_s=0.05, give_up_s=30)
-Answer = TypeVar("Answer")
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def get(url: str) -> tuple[int, str]:
-    """Status and text; status 0 if nobody answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def until(what: Callable[[], Answer], *, wanted: Callable[[Answer], bool], log: Path) -> Answer:
-    """Ask again until the answer is as wanted."""
-    for _ in range(600):
-        answer = what()
-        if wanted(answer):
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"still {answer!r}; the log says:\n{log.read_text()[-4000:]}")
 
 
 @contextmanager
@@ -107,51 +70,6 @@ def play(stream: Stream, rounds: int, seed: int = 0) -> np.ndarray:
         stream.send(chunk, last=start + 25 >= rounds)
         commits += stream.poll(0.001)
     return np.concatenate(commits + stream.drain())
-
-
-@contextmanager
-def prometheus(tmp_path: Path, target: str) -> Iterator[str]:
-    """Debian's Prometheus with the scrape configuration that we ship, pointed at `target`."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("Prometheus is not installed: apt-get install prometheus")
-    text = (CONFIGS / "prometheus.yml").read_text()
-    assert "127.0.0.1:9600" in text
-    assert "scrape_interval: 5s" in text
-    config = tmp_path / "prometheus.yml"
-    config.write_text(
-        text.replace("127.0.0.1:9600", target).replace("interval: 5s", "interval: 200ms")
-    )
-    log = tmp_path / "prometheus.log"
-    listen = f"127.0.0.1:{free_port()}"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [
-                program,
-                f"--config.file={config}",
-                f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-                f"--web.listen-address={listen}",
-            ],
-            stdout=sink,
-            stderr=sink,
-        )
-    try:
-        url = f"http://{listen}"
-        until(lambda: get(f"{url}/-/ready")[0], wanted=lambda s: s == 200, log=log)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def query(prometheus_url: str, promql: str) -> float | None:
-    """What a PromQL expression is now; None if it is nothing."""
-    parameters = urllib.parse.urlencode({"query": promql})
-    status, text = get(f"{prometheus_url}/api/v1/query?{parameters}")
-    assert status == 200, text
-    result = json.loads(text)["data"]["result"]
-    assert len(result) <= 1, result
-    return float(result[0]["value"][1]) if result else None
 
 
 def test_a_real_prometheus_counts_what_the_client_saw(tmp_path: Path) -> None:

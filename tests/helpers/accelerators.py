@@ -14,8 +14,8 @@ from qdec.accelerator.exchange import EXCHANGE_BYTES, Exchange
 from qdec.accelerator.link import Link
 from qdec.accelerator.stats import AcceleratorStats
 from qdec.accelerator.worker import Worker
+from qdec.commit.dense import answered_by
 from qdec.config import Config, StreamConfig
-from qdec.match import Tier
 from qdec.match.replay import Replay
 
 DEADLINE_NS = 100_000_000
@@ -121,7 +121,7 @@ def as_replayed(rows: np.ndarray, shots: list[np.ndarray]) -> None:
     base = at = 0
     for records in shots:
         mine = rows[(rows["first_round"] >= base) & (rows["first_round"] < base + len(records))]
-        tiers = [(Tier(int(r["tier"])), int(r["count"])) for r in mine]
+        tiers = [(answered_by(r["tier"], int(r["flags"])), int(r["count"])) for r in mine]
         replayed = list(_REPLAY.shot(records, tiers))
         for one, row in zip(replayed, mine, strict=True):
             np.testing.assert_array_equal(row["frame"], one.frame)

@@ -67,15 +67,19 @@ def lane_pids(service: Service) -> list[int]:
     found = []
     for child in psutil.Process(service.pid).children():
         with suppress(psutil.Error):  # one that was killed and is not gone yet
-            if "qdec.lane.process" in child.cmdline():
+            if "--role=lane" in child.cmdline():
                 found.append((child.create_time(), child.pid))
     return [pid for _, pid in sorted(found)]
 
 
-def serving_pid(service: Service, lane: int = 0) -> int:
+def serving_pid(
+    service: Service,
+    lane: int = 0,
+    log_of: Callable[[Service], str] = lambda one: one.log.read_text(),
+) -> int:
     """The process that serves a lane, by the service's log; waits for one that is about to."""
     for _ in range(500):
-        log = service.log.read_text()
+        log = log_of(service)
         children = re.findall(rf"child (\d+) serves lane {lane}\n", log)
         started = dict(re.findall(r"child (\d+) started for lane, pid (\d+)\n", log))
         pid = int(started[children[-1]]) if children else 0

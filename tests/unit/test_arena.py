@@ -92,6 +92,22 @@ def test_another_versions_segment_is_refused() -> None:
         Arena(fd)
 
 
+def test_of_two_slots_of_a_lane_the_window_that_is_due_first_counts() -> None:
+    arena = Arena.create()
+    slots, reader = Slots(arena.write_head()), Reader(arena)
+    old, new = slots.take(0, child=1), slots.take(0, child=2)
+    assert old is not None
+    assert new is not None
+    draining, serving = arena.write_slot(old).lane, arena.write_slot(new).lane
+    serving.oldest_due_ns = 7_000
+    assert reader.read().lanes[0].oldest_due_ns == 7_000
+    draining.oldest_due_ns = 5_000
+    assert reader.read().lanes[0].oldest_due_ns == 5_000
+    slots.release(1)
+    assert reader.read().lanes[0].oldest_due_ns == 7_000, "the dead owe nothing"
+    assert arena.write_slot(old).lane.oldest_due_ns == 0
+
+
 def test_there_are_only_so_many_slots() -> None:
     arena = Arena.create()
     for index in (-1, SLOTS):

@@ -12,6 +12,7 @@ from qdec.config import Config, default_state_dir, load_config, parse_config, st
 from qdec.errors import ConfigError
 from qdec.match import Tier
 from qdec.match.escalate import Switching
+from qdec.slo import Slo
 
 GOOD = """\
 [service]
@@ -105,6 +106,65 @@ def test_a_good_one(path: Path) -> None:
     assert first.code.is_absolute()
     # It goes to the lanes as JSON.
     assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+SLO = """\
+[defaults]
+deadline_us = 900
+[defaults.slo]
+deadline_misses = 0.01
+pause_on = ["deadline"]
+[[lane]]
+endpoints = ["ipc:///run/qdec/lane0.ipc"]
+[[stream]]
+name = "patch0"
+code = "d3.stim"
+[[stream]]
+name = "patch1"
+code = "d3.stim"
+[stream.slo]
+latency_us = 500
+percentile = 99.9
+"""
+
+
+def test_a_streams_objectives_are_the_defaults_but_for_what_it_names(path: Path) -> None:
+    first, second = (one.slo for one in parse_config(SLO, path=path).stream)
+    assert first == Slo(deadline_misses=0.01, pause_on=("deadline",))
+    assert second == first.model_copy(update={"latency_us": 500, "percentile": 99.9})
+    assert second.budgets == pytest.approx((0.001, 0.01, 0.01, 0.05))
+    inline = (
+        SLO.replace("[stream.slo]", "slo = {").replace("500\n", "500,").replace("99.9", "99.9}")
+    )
+    inline = inline.replace("{\n", "{")
+    assert parse_config(inline, path=path).stream[1].slo == second
+    config = parse_config(SLO, path=path)
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("latency_us = 500", 'latency_us = "500"', 15, ("slo.latency_us", "without quotes")),
+        ("latency_us = 500", "latency = 500", 15, ("latency is unknown", "latency_us")),
+        ("percentile = 99.9", "percentile = 100.0", 16, ("less than 100",)),
+        ("deadline_misses = 0.01", "deadline_misses = 0.0", 4, ("greater than 0",)),
+        ('["deadline"]', '"deadline"', 5, ("write a list",)),
+        ('["deadline"]', '["lateness"]', 5, ("latency, deadline, confidence, fallback",)),
+        ("latency_us = 500", "resume_burn = 20.0", 14, ("resume_burn", "less than pause_burn")),
+        ("latency_us = 500", "deadline_misses = 0.5", 14, ("never pause", "burn rate is 2")),
+        ("[stream.slo]", "slo = 3\n[stream.other]", 14, ("slo", "as a table: [stream.slo]")),
+    ],
+)
+def test_objectives_that_make_no_sense(
+    path: Path, old: str, new: str, line: int, words: tuple[str, ...]
+) -> None:
+    assert old in SLO
+    with pytest.raises(ConfigError) as caught:
+        parse_config(SLO.replace(old, new, 1), path=path)
+    assert caught.value.line == line, caught.value
+    for word in words:
+        assert word in str(caught.value)
 
 
 def test_which_streams_the_accelerator_answers(path: Path) -> None:

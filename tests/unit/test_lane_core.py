@@ -30,6 +30,7 @@ from qdec.bus.wire import (
     encode,
 )
 from qdec.codes import Code, Limits
+from qdec.commit import Job, run_jobs
 from qdec.config import StreamConfig
 from qdec.errors import WireCode
 from qdec.lane import opening
@@ -123,6 +124,48 @@ def test_close() -> None:
         assert [m for m, _ in lane.hear(b"a")] == []
         code_of(WireCode.NOT_OPEN, stream.send(12, REC.records[12:13]))
     assert (lane.stats["opened"], lane.stats["closed"]) == (2, 1)
+
+
+def test_the_oldest_unanswered_window_says_when_it_is_due() -> None:
+    deadline_ns = 5_000_000
+    lane = Lane()
+    stream = Stream(lane, code=REC.code)
+    stream.open(code="circuit", **{**REC.options, "deadline_us": deadline_ns // 1000})
+    lane.core.show()
+    assert lane.core.stats.oldest_due_ns == 0
+    stream.send(0, REC.records[:5])
+    lane.core.show()
+    assert lane.core.stats.oldest_due_ns == 0, "no window has come whole"
+    first = lane.now
+    stream.send(5, REC.records[5:6])
+    lane.now += 1_000_000
+    stream.send(6, REC.records[6:20])
+    lane.core.show()
+    assert lane.core.stats.oldest_due_ns == first + deadline_ns
+    lane.now += 20_000_000
+    lane.core.show()
+    assert lane.core.stats.oldest_due_ns == first + deadline_ns, "nobody answered it"
+    assert len(stream.collect()) == 5
+    assert lane.core.stats.oldest_due_ns == 0
+
+
+def test_a_lane_that_hangs_in_a_section_has_said_when_its_window_was_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane()
+    stream = Stream(lane, code=REC.code)
+    stream.open(code="circuit", **{**REC.options, "deadline_us": 5000})
+    seen = []
+
+    def hang(jobs: list[Job], most: int) -> int:
+        seen.append(lane.core.stats.oldest_due_ns)
+        return run_jobs(jobs, most)
+
+    monkeypatch.setattr("qdec.lane.core.run_jobs", hang)
+    stream.send(0, REC.records[:6])
+    due = lane.now + 5_000_000
+    assert len(stream.collect()) == 1
+    assert seen == [due]
 
 
 # -- who holds a stream ------------------------------------------------------------------------
@@ -442,6 +485,7 @@ def test_status() -> None:
     (one,) = reply.body["streams"]
     assert one["stream"] == "s"
     assert (one["next_round"], one["committed"], one["backlog"]) == (13, 9, 4)
+    assert one["paused"] == ""
     assert (reply.body["windows"], reply.body["rounds"]) == (3, 13)
     assert sum(dense(reply.body["window"])) == 3
     assert not reply.body["draining"]

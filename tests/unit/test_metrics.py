@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from qdec.bus.wire import Close, encode
 from qdec.config import StreamConfig
 from qdec.gateway.process import Gateway
 from qdec.lane.stats import REASONS
+from qdec.match import Tier
+from qdec.slo import OBJECTIVES, Slo
 from qdec.supervisor.slots import Slots
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -136,6 +139,51 @@ def test_gauges_show_what_is_and_not_what_was(service: Service) -> None:
     assert value("qdec_stream_rounds_total", stream="patch0", part="0") == 10
 
 
+def test_objectives_breakers_and_pauses(service: Service) -> None:
+    play(service)
+    value = service.value
+    name = {"stream": "patch0"}
+    assert value("qdec_slo_windows_total", **name) == 2
+    broken = {one: value("qdec_slo_violations_total", objective=one, **name) for one in OBJECTIVES}
+    # Half of the deadline of 5 ms is the latency that is meant: one window took 3 ms, one 7.
+    assert broken == {"latency": 2, "deadline": 1, "confidence": 0, "fallback": 0}
+    budgets = {one: value("qdec_slo_budget_ratio", objective=one, **name) for one in OBJECTIVES}
+    assert budgets == dict(zip(OBJECTIVES, Slo().budgets, strict=True))
+    core = service.lane.core
+    stream = Stream(service.lane, b"c").open(stream="patch1")
+    for at in range(0, 60, 3):  # all of it late for patch1's latency, none for its deadline
+        stream.send(at, REC.records[at : at + 3])
+        service.lane.now += 600_000 * MS
+        stream.collect()
+        for _ in range(10):
+            core.show()
+    rate = {"stream": "patch1", "objective": "latency"}
+    assert value("qdec_slo_burn_rate", window="1m", **rate) == pytest.approx(100)
+    assert value("qdec_slo_burn_rate", window="10m", **rate) == pytest.approx(100)
+    rate["objective"] = "deadline"
+    assert value("qdec_slo_burn_rate", window="1m", **rate) == 0
+    assert value("qdec_breaker_open", lane="0", tier="correlated") == 0
+    core.stats.breaker_words[Tier.CORRELATED] = 1
+    assert value("qdec_breaker_open", lane="0", tier="correlated") == 1
+    assert value("qdec_stream_paused", stream="patch1", reason="draining") == 0
+    core.drain()
+    core.show()
+    assert value("qdec_stream_paused", stream="patch1", reason="draining") == 1
+    assert value("qdec_stream_paused", stream="patch1", reason="degraded") == 0
+    core.farewell()
+    assert value("qdec_slo_burn_rate", window="1m", stream="patch1", objective="latency") == 0
+    assert value("qdec_stream_paused", stream="patch1", reason="draining") == 0
+
+
+def test_what_is_overdue(service: Service) -> None:
+    value = service.value
+    assert value("qdec_overdue_seconds", lane="0") == 0
+    service.lane.core.stats.oldest_due_ns = time.monotonic_ns() - 5_000_000_000
+    assert 5 <= value("qdec_overdue_seconds", lane="0") < 65
+    service.lane.core.stats.oldest_due_ns = time.monotonic_ns() + 5_000_000_000
+    assert value("qdec_overdue_seconds", lane="0") == 0
+
+
 def test_each_part_of_a_shared_stream_has_its_own_series(tmp_path: Path) -> None:
     """Both lanes see every round: added up, each would count twice."""
     code = tmp_path / "d3.stim"
@@ -158,7 +206,7 @@ def test_each_part_of_a_shared_stream_has_its_own_series(tmp_path: Path) -> None
     found = {
         (sample.name, sample.labels["part"]): sample.value
         for sample in all_samples(page)
-        if sample.labels.get("stream") == shared.name
+        if sample.labels.get("stream") == shared.name and "part" in sample.labels
     }
     for part in (0, 1):
         assert found["qdec_stream_rounds_total", str(part)] == 6 + part

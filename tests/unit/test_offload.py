@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from helpers.accelerators import DEADLINE_NS, Pair, as_replayed, stream_config
-from helpers.lanes import LIBRARY, Stream
+from helpers.lanes import LIBRARY, Stream, config
 from helpers.services import CODE, GEOMETRY, TEXT, rounds_of_a_shot
 from qdec.accelerator.compiled import compile_kinds
 from qdec.accelerator.exchange import SLOTS
@@ -254,6 +254,37 @@ def test_other_streams_of_the_lane_are_answered_meanwhile() -> None:
     assert not len(waiting.collect())
     pair.settle()
     assert tiers(waiting.collect()) == [CORRELATED]
+
+
+def test_a_dense_window_is_the_accelerators_until_its_deadline_and_then_nobodys() -> None:
+    pair = Pair()
+    strict = config(*pair.streams, max_section_us=1)
+    pair.lane.core.configure(strict)
+    stream, records = pair.open(), rounds_of_a_shot(200, 5)
+    records[25:45] |= 0x77 & np.bitwise_or.reduce(rounds_of_a_shot(2000, 6)[5:-5], axis=0)
+    stream.send(0, records[:20])
+    pair.settle()
+    stream.send(20, records[20:30])
+    pair.lane.work()
+    pair.turn()
+    rows = stream.collect()
+    assert tiers(rows) == [CORRELATED] * 2
+    assert not (rows["flags"] & Flag.UNCERTAIN).any(), "it was in time"
+    stream.send(30, records[30:40])
+    assert not len(stream.collect())
+    due = pair.lane.now + DEADLINE_NS
+    assert pair.lane.core.wake_at * 1e9 == pytest.approx(due - 300_000, abs=100_000)
+    pair.lane.now = int(pair.lane.core.wake_at * 1e9) + 1
+    (row,) = stream.collect()
+    assert row["flags"] & Flag.UNCERTAIN
+    assert row["confidence"] == 0.5
+    assert row["tier"] == MATCHING
+    assert pair.fallbacks == {"deadline": 1}
+    pair.beat()
+    for first in range(40, 100, 10):
+        stream.send(first, records[first : first + 10])
+        pair.settle()
+    assert not (stream.collect()["flags"] & Flag.UNCERTAIN).any()
 
 
 class Sure:

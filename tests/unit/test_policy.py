@@ -427,41 +427,6 @@ def test_a_role_that_leaves_the_table_is_not_replaced() -> None:
     assert one.decide(1.3) == [Spawn(GATEWAY)]
 
 
-def test_a_supervisor_that_was_away_itself_kills_nobody_for_silence() -> None:
-    """It was stopped, or its machine was: who spoke meanwhile could not be heard."""
-    one = policy()
-    lane, spare = served(one)
-    one.was_away(100.0)
-    assert one.decide(100.1) == []
-    one.beat(spare, 101.0)
-    (kill,) = one.decide(100.1 + STALL)
-    assert isinstance(kill, Kill)
-    assert kill.child == lane
-
-
-def test_a_supervisor_that_is_slow_again_and_again_finds_who_hangs() -> None:
-    one = policy()
-    lane, spare = served(one)
-    now, killed = 0.0, []
-    while not killed and now < 20:
-        for away in (0.6, 0.0):  # every other turn
-            now += 0.6
-            one.was_away(away)
-            one.beat(spare, now)
-            killed += one.decide(now)
-    assert [kill.child for kill in killed if isinstance(kill, Kill)] == [lane]
-    assert now < 3 * STALL
-
-
-def test_a_warming_or_draining_child_is_given_the_time_that_its_supervisor_was_away() -> None:
-    one = policy()
-    lane, _ = served(one)
-    assert one.retire("lane", 0, 0) == [lane]
-    one.was_away(1000.0)
-    assert [action for action in one.decide(1000.0) if isinstance(action, Kill)] == []
-    assert Kill in [type(action) for action in one.decide(1000.1 + DRAIN + 5)]
-
-
 def test_spares_that_die_do_not_keep_a_dead_lane_from_being_replaced_at_once() -> None:
     """A spare that had become warm did not die of its start."""
     one = policy()

@@ -129,6 +129,7 @@ def test_a_ring_that_wraps_and_a_limit_split_jobs() -> None:
         part = np.resize(records[at:], (2 * length, records.shape[1]))
         for decoder in (columns, single):
             decoder.push(part, **marks(at))
+            assert decoder.oldest() == decoder.first_ready()[0]
         assert columns.ready(1) == 1
         assert columns.ready(9) == 2
         (one,) = columns.jobs(1)
@@ -137,6 +138,7 @@ def test_a_ring_that_wraps_and_a_limit_split_jobs() -> None:
         found += rows(columns) + settle(columns)
         expected += settle(single)
     assert found == expected
+    assert columns.oldest() is single.oldest() is None
     with pytest.raises(LookupError):
         columns.first_ready()
 

@@ -176,7 +176,11 @@ def test_numbers_never_change() -> None:
         ("NOT_ALLOWED", 21),
     ]
     assert [(int(f), f.name) for f in wire.RoundsFlag] == [(1, "LAST"), (2, "LOST")]
-    assert [(int(r), r.name) for r in wire.PauseReason] == [(1, "DRAINING"), (2, "OVERLOAD")]
+    assert [(int(r), r.name) for r in wire.PauseReason] == [
+        (1, "DRAINING"),
+        (2, "OVERLOAD"),
+        (3, "DEGRADED"),
+    ]
 
 
 def test_only_what_differs_from_the_defaults_is_sent() -> None:

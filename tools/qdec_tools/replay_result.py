@@ -20,7 +20,7 @@ from qdec_tools.statistics import interval
 
 # Frames are compared with the files so many at a time.
 _COMPARE_SHOTS = 4096
-_COUNTED = (Flag.LATE, Flag.INFEASIBLE, Flag.ERASURE, Flag.FENCED)
+_COUNTED = (Flag.LATE, Flag.INFEASIBLE, Flag.ERASURE, Flag.FENCED, Flag.UNCERTAIN)
 
 
 class Tally:

@@ -61,6 +61,7 @@ def _page(endpoint: str, status: dict[str, Any]) -> Group:
         "next_round",
         "committed",
         "backlog",
+        "paused",
         "bytes",
         "code",
     )

@@ -60,6 +60,7 @@ class PauseReason(IntEnum):
 
     DRAINING = 1
     OVERLOAD = 2
+    DEGRADED = 3
 
 
 class _Strict(BaseModel):

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from qdec import __version__
-from qdec.cli import chaos, engines, keys, measuring, models, playing, serving
+from qdec.cli import (
+    chaos,
+    engines,
+    install,
+    keys,
+    measuring,
+    models,
+    playing,
+    priors,
+    serving,
+)
 from qdec.errors import ConfigError, QdecError, ServiceUnavailable
 
 app = typer.Typer(
@@ -32,6 +42,7 @@ for command in (
     playing.replay,
     serving.status,
     serving.doctor,
+    install.install,
     playing.layout,
     chaos.chaos,
     measuring.gate,
@@ -43,6 +54,7 @@ for command in (
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="model")
 app.add_typer(engines.app, name="engine")
+app.add_typer(priors.app, name="priors")
 
 
 def _version(wanted: bool) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from qdec.cli.options import DEFAULT_ENDPOINT, KeyFile, ServerKeyFile
-from qdec.errors import ConfigError
+from qdec.errors import ConfigError, EngineError
 
 
 def serve(
@@ -40,20 +39,21 @@ def serve(
     """
     from json import dumps
 
+    from qdec import logs
     from qdec.accelerator.compiled import compile_kinds
     from qdec.bus.endpoints import check_endpoint
-    from qdec.config import Config, LaneConfig, ServiceSection, load_config, stream_error
+    from qdec.config import AUTO, Config, LaneConfig, ServiceSection, load_config, stream_error
     from qdec.doctor.security import insecure
     from qdec.lane.library import Library
+    from qdec.neural.engine import check_engine
     from qdec.supervisor.auto import settle
     from qdec.supervisor.keys import curve_secret
+    from qdec.supervisor.notify import notify
+    from qdec.supervisor.policy import WARM_UP_S
     from qdec.supervisor.run import Supervisor
+    from qdec.supervisor.telling import extension
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(name)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    logs.set_up("supervisor", logging.DEBUG if verbose else logging.INFO)
     if config is not None and endpoint:
         raise typer.BadParameter("--endpoint goes without --config")
     if config is not None:
@@ -64,8 +64,17 @@ def serve(
         settings = Config(service=ServiceSection(plain_tcp=True), lane=(lane,))
     curve_secret(settings)  # before anything that takes time
     warnings = insecure(settings)
+    if any(stream.tier == AUTO for stream in settings.stream):
+        notify("STATUS=measuring how to answer streams", extension(WARM_UP_S))
     settings = settle(settings, config)
     if check:
+        if settings.accelerated:
+            wanted = settings.accelerator
+            try:
+                why = check_engine(wanted.engine, fallback=wanted.fallback)
+            except EngineError as error:
+                raise ConfigError(str(error)) from None
+            warnings += [f"networks run on the processor: {why}"] if why else []
         library = Library()
         makings = {}
         for index, stream in enumerate(settings.stream):

@@ -47,7 +47,7 @@ class Stream(ABC):
     @property
     @abstractmethod
     def paused(self) -> int | None:
-        """Why the service asked for a pause, or None."""
+        """Why the service asked for a pause, see `qdec.bus.wire.PauseReason`, or None."""
 
     @property
     @abstractmethod

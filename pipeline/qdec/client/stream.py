@@ -21,6 +21,7 @@ from qdec.bus.wire import (
     Opened,
     OpenedBody,
     Pause,
+    PauseReason,
     Ping,
     Proceed,
     Rounds,
@@ -219,9 +220,10 @@ class LaneStream(Stream):
                     self._on_credit(message)
             case Pause():
                 self._paused = message.reason
-                self.on_event(f"pause asked for, reason {message.reason}")
+                self.on_event(f"pause asked for: {_in_words(message.reason)}")
             case Proceed():
                 self._paused = None
+                self.on_event("may proceed")
             case Closed():
                 if message.epoch == self._epoch:
                     self._resume("the lane closed the stream")
@@ -365,3 +367,8 @@ class LaneStream(Stream):
             except (zmq.ZMQError, WireError):
                 pass
         self._disconnect()
+
+
+def _in_words(reason: int) -> str:
+    """The name of a `PauseReason`, or the number of one that a newer service has."""
+    return PauseReason(reason).name.lower() if reason in set(PauseReason) else f"reason {reason}"

@@ -90,12 +90,13 @@ class Code:
             CodeError: the text is malformed, empty, has no observables, undecomposed hyperedges,
                 or detectors without a round; or the prior is of another code.
         """
-        digest = _digest(kind, text, round_map, prior)
         faults = None if prior is None else parse_dem(prior, limits)
         if kind == "dem":
             dem = parse_dem(text, limits)
+            digest = _digest(kind, text, round_map, prior)
             return cls._make(digest, dem, faults, None, round_map, limits)
         circuit = parse_circuit(text, limits)
+        digest = _digest(kind, text, round_map, prior)  # of what is known to be text
         try:
             dem = circuit.detector_error_model(
                 decompose_errors=True, approximate_disjoint_errors=True

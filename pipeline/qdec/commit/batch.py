@@ -13,11 +13,14 @@ import numpy as np
 from qdec.bits import Bytes
 from qdec.commit.bank import WindowKey
 from qdec.commit.cost import CostModel
+from qdec.commit.dense import NoCorrection, is_dense
+from qdec.commit.flags import Flag
 from qdec.commit.marks import Mark
 from qdec.match import Answers, CompiledWindow, Tier
 from qdec.windows.geometry import Window
 
 log = logging.getLogger("qdec.commit")
+_UNCERTAIN = int(Flag.UNCERTAIN)
 
 
 class Finisher(Protocol):
@@ -56,6 +59,7 @@ class Job:
         flags: what is known before decoding, as bits of `qdec.commit.Flag`.
         came: when the last round of the last of them came.
         tier: what answers them.
+        events: ones in `syndrome`.
         took: ns that the decoder's call took, once it is over.
         regions: commit regions of ordinary length in each of its windows.
     """
@@ -68,8 +72,30 @@ class Job:
     flags: int
     came: Mark
     tier: Tier
+    events: int
     took: int = 0
     regions: int = 1
+
+    @property
+    def cost(self) -> int:
+        """What decoding it is expected to take, ns; 0 if that is not known."""
+        if self.flags & _UNCERTAIN:
+            return 0
+        parts = len(self.syndrome) * self.regions
+        return self.stream.cost.expect(self.events // parts) * parts
+
+    def is_too_long(self, cap: int) -> bool:
+        """Whether it is dense, and would take longer than `cap` ns; see `qdec.commit.dense`."""
+        n, width = self.syndrome.shape
+        if not is_dense(self.events, n * width):
+            return False
+        parts = n * self.regions
+        return bool(self.stream.cost.bound(self.events // parts) * parts > cap)
+
+    def pass_over(self) -> None:
+        """Have it answered without decoding."""
+        self.decoder = NoCorrection(self.stream.answer_bytes)
+        self.flags |= _UNCERTAIN
 
 
 def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
@@ -97,8 +123,8 @@ def run_jobs(jobs: Sequence[Job], max_batch: int) -> int:
         for job in batch:
             n = len(job.syndrome)
             job.took = took
-            events = count_events(job.syndrome) // (n * job.regions)
-            job.stream.cost.learn(events, each // job.regions)
+            if not job.flags & _UNCERTAIN:
+                job.stream.cost.learn(job.events // (n * job.regions), each // job.regions)
             if n == len(syndromes):
                 job.stream.finish(job, answers)
                 break

@@ -12,6 +12,8 @@ class CostModel:
     """
 
     _EXPONENT = 1.7
+    # Of a half-dense window at d=13, each event takes 2 µs.
+    _NS_PER_EVENT = 2000
 
     def __init__(self) -> None:
         """Nothing is known."""
@@ -37,6 +39,10 @@ class CostModel:
         if events <= self._events:
             return int(self._ns)
         return int(self._ns * self._growth(events))
+
+    def bound(self, events: int) -> int:
+        """Likewise, where it is better to be wrong than not to know: never 0, but for no events."""
+        return self.expect(events) or events * self._NS_PER_EVENT
 
     def _growth(self, events: int) -> float:
         return float((events / max(1.0, self._events)) ** self._EXPONENT)

@@ -9,7 +9,8 @@ class Flag(IntFlag):
     """Bits of a commit's `flags`; they are on the wire and never change.
 
     PREEMPTED goes with LATE: the window would have been in time had the operating system not run
-    something else meanwhile (CPU time beside wall time).
+    something else meanwhile (CPU time beside wall time). UNCERTAIN windows were not decoded, see
+    `qdec.commit.dense`: the commit corrects nothing.
     """
 
     SHOT_END = 1
@@ -19,3 +20,4 @@ class Flag(IntFlag):
     ERASURE_IGNORED = 16
     FENCED = 32
     PREEMPTED = 64
+    UNCERTAIN = 128

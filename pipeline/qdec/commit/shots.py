@@ -17,19 +17,21 @@ from qdec.bits import Bytes
 from qdec.commit.bank import WindowBank, WindowKey
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
+from qdec.commit.dense import NEVER, First, NoCorrection, is_dense
 from qdec.commit.erasures import erasures_of
 from qdec.commit.flags import Flag
 from qdec.commit.marks import Mark, Marks
 from qdec.commit.stream import StreamState
 from qdec.errors import WireCode, WireError
 from qdec.ingest import Intake, LossLog, ShotPosition
-from qdec.match import Answers, Tier
+from qdec.match import Answers, CompiledWindow, Tier
 from qdec.windows.cut import answer_bytes
 from qdec.windows.geometry import window_at
 from qdec.windows.ring import RoundRing
 
 # Shots per job: calls of the decoder are amortised from some tens on.
 _MAX_SHOTS = 64
+_AT_ONCE_NS = 1  # as in `qdec.commit.stream`
 
 
 @dataclass(slots=True)
@@ -189,49 +191,106 @@ class ShotDecoder:
         """How many shots are ready, counted up to `limit`."""
         return min(limit, (self.received - self._taken) // self._length)
 
-    def first_ready(self) -> tuple[Mark, int]:
-        """When the first ready shot came, and what it is expected to take, ns (0: not known).
+    def first_ready(self, cap: int = NEVER) -> First:
+        """What is known of the first ready shot; see `StreamDecoder.first_ready`.
 
         Raises:
             LookupError: none is ready.
         """
         if not self.ready(1):
             raise LookupError("no shot is ready")
-        events = count_events(self._ring.view(self._taken, self._length))
-        return self._marks.of(self._taken + self._length), self.cost.expect(events)
+        rows = self._ring.view(self._taken, self._length)
+        events = count_events(rows)
+        came = self._marks.of(self._taken + self._length)
+        if is_dense(events, rows.size):
+            cost = self.cost.bound(events)
+            return First(came, cost if cost <= cap else _AT_ONCE_NS, True)
+        return First(came, self.cost.expect(events), False)
 
-    def jobs(self, limit: int = 1 << 30) -> list[Job]:
-        """At most `limit` complete shots, in jobs of several that came together."""
+    def _is_too_long(self, events: int, cap: int) -> bool:
+        """See `Job.is_too_long`."""
+        width = self._length * self._space.layout.record_bytes
+        return is_dense(events, width) and self.cost.bound(events) > cap
+
+    def oldest(self) -> Mark | None:
+        """When the shot came that is to be answered next; None if none has come whole."""
+        end = self.retain_from + self._length
+        return self._marks.of(end) if end <= self.received else None
+
+    def jobs(self, limit: int = 1 << 30, budget: int = NEVER, cap: int = NEVER) -> list[Job]:
+        """At most `limit` complete shots, in jobs of several that came together.
+
+        Args:
+            limit: of shots.
+            budget, cap: see `StreamDecoder.jobs`.
+        """
         found: list[Job] = []
         while ready := self.ready(min(limit, self._most_shots)):
-            found.append(self._job(ready))
+            if found and budget < NEVER:
+                budget -= found[-1].cost
+                if self.first_ready(cap).cost > budget:
+                    break
+            found.append(self._job(ready, budget, cap))
             limit -= len(found[-1].syndrome)
             # What was compiled for the occasion took long: look at the others first.
             if found[-1].flags & int(Flag.ERASURE):
                 break
         return found
 
-    def _job(self, ready: int) -> Job:
+    def _job(self, ready: int, budget: int, cap: int) -> Job:
         first, length = self._taken, self._length
         came = self._marks.of(first + length)
         # Shots of one frame, that lie in one piece in the ring.
         n = min(ready, (came.until - first) // length, self._ring.contiguous(first) // length)
-        n = max(1, n)
-        window = self._window
-        decoder = self._bank.get(window)
-        flags = self._flags
-        if self._losses or self._sweeps_lost:
-            n = 1
-            erasures, ignored = erasures_of(self._losses, self.intake, self._bank, first, window)
-            if first in self._sweeps_lost:
-                self._sweeps_lost.remove(first)
-                ignored = True
-            flags |= int(Flag.ERASURE) if erasures else 0
-            flags |= int(Flag.ERASURE_IGNORED) if ignored else 0
-            decoder = self._bank.get(window, erasures)
+        lossy = bool(self._losses or self._sweeps_lost)
+        n = 1 if lossy else max(1, n)
         syndromes = self._ring.view(first, n * length).reshape(n, -1)
+        n, events = self._affordable(syndromes, budget, cap)
+        syndromes = syndromes[:n]
         self._taken = first + n * length
-        return Job(self, first, window, decoder, syndromes, flags, came, self._bank.tier)
+        if n == 1 and self._is_too_long(events, cap):
+            decoder: CompiledWindow = NoCorrection(self.answer_bytes)
+            flags = int(Flag.UNCERTAIN)
+        else:
+            decoder, flags = self._decoder(first, lossy)
+        flags |= self._flags
+        self._sweeps_lost.discard(first)
+        tier = self._bank.tier
+        return Job(self, first, self._window, decoder, syndromes, flags, came, tier, events)
+
+    def _affordable(self, syndromes: Bytes, budget: int, cap: int) -> tuple[int, int]:
+        """How many shots from the first to take together, and the events in them.
+
+        Those that are too long are taken by themselves; see `Job.is_too_long`.
+        """
+        n = len(syndromes)
+        if n == 1 or (budget >= NEVER and cap >= NEVER):
+            return n, count_events(syndromes)
+        counts = np.bitwise_count(syndromes).sum(axis=1, dtype=np.int64)
+        most = int(counts.max())
+        if self.cost.bound(most) * n <= budget and not self._is_too_long(most, cap):
+            return n, int(counts.sum())
+        events = counts.tolist()
+        if self._is_too_long(events[0], cap):
+            return 1, events[0]
+        spent = self.cost.expect(events[0])
+        for i in range(1, n):
+            spent += self.cost.expect(events[i])
+            if spent > budget or self._is_too_long(events[i], cap):
+                n = i
+                break
+        return n, sum(events[:n])
+
+    def _decoder(self, first: int, lossy: bool) -> tuple[CompiledWindow, int]:
+        """What decodes a shot with what was lost in it, and flags that say so."""
+        window = self._window
+        if not lossy:
+            return self._bank.get(window), 0
+        erasures, ignored = erasures_of(self._losses, self.intake, self._bank, first, window)
+        flags = int(Flag.ERASURE) if erasures else 0
+        if ignored or first in self._sweeps_lost:
+            flags |= int(Flag.ERASURE_IGNORED)
+        return self._bank.get(window, erasures), flags
 
     def key(self, job: Job) -> WindowKey:
         """What a job's windows are looked up by."""

@@ -19,20 +19,23 @@ from qdec.bits import Bytes
 from qdec.commit.bank import WindowBank, WindowKey
 from qdec.commit.batch import Job, count_events
 from qdec.commit.cost import CostModel
+from qdec.commit.dense import NEVER, First, NoCorrection, is_dense
 from qdec.commit.erasures import erasures_of
 from qdec.commit.flags import Flag
 from qdec.commit.marks import Mark, Marks
 from qdec.errors import WireCode, WireError
 from qdec.ingest import Intake, LossLog, ShotPosition
-from qdec.match import Answers, Tier
+from qdec.match import Answers, CompiledWindow, Tier
 from qdec.windows.cut import Erasure, answer_bytes, carry_seam
 from qdec.windows.geometry import Window, window_at, window_end
 from qdec.windows.ring import RoundRing
 
-_NEVER = 1 << 62
+# What is not decoded takes no time to speak of; 0 would say that nothing is known.
+_AT_ONCE_NS = 1
 # Plain integers: arithmetic on IntFlag members costs a microsecond each.
 _INFEASIBLE, _SHOT_END = int(Flag.INFEASIBLE), int(Flag.SHOT_END)
 _ERASURE, _ERASURE_IGNORED = int(Flag.ERASURE), int(Flag.ERASURE_IGNORED)
+_UNCERTAIN = int(Flag.UNCERTAIN)
 
 
 @dataclass(slots=True)
@@ -99,7 +102,7 @@ class Shot:
     """A shot in progress.
 
     Attributes:
-        ready_at: stream rounds that must have arrived for its next window; `_NEVER` while one is
+        ready_at: stream rounds that must have arrived for its next window; `NEVER` while one is
             being decoded and when there is none left.
         done: answered windows that have not been taken.
         sweep_lost: some of its sweep bits were lost.
@@ -351,7 +354,7 @@ class StreamDecoder:
     def _expect_next(self, shot: Shot) -> None:
         """Note when the shot's next window will be complete."""
         if shot.complete or shot.busy:
-            shot.ready_at = _NEVER
+            shot.ready_at = NEVER
         else:
             shot.ready_at = shot.base + window_end(self._geometry, shot.start, shot.length)
 
@@ -393,33 +396,65 @@ class StreamDecoder:
                     return larger // commit
         return 1
 
-    def first_ready(self) -> tuple[Mark, int]:
-        """When the first ready window came, and what it is expected to take, ns (0: not known).
+    def _expected(self, shot: Shot, cap: int) -> tuple[int, bool]:
+        """Cost of the next window of a shot, and whether it is dense; without the seam into it."""
+        rows = self._ring.view(shot.base + shot.start, shot.ready_at - shot.base - shot.start)
+        events = count_events(rows)
+        dense = is_dense(events, rows.size)
+        if dense:
+            cost = self.cost.bound(events)
+            return (cost if cost <= cap else _AT_ONCE_NS), True
+        return self.cost.expect(events), False
+
+    def first_ready(self, cap: int = NEVER) -> First:
+        """What is known of the first ready window.
+
+        Args:
+            cap: as for `jobs`.
 
         Raises:
             LookupError: no window is ready.
         """
         for shot in self._shots:
             if shot.ready_at <= self.received:
-                rounds = shot.ready_at - shot.base - shot.start
-                events = count_events(self._ring.view(shot.base + shot.start, rounds))
-                return self._marks.of(shot.ready_at), self.cost.expect(events)
+                return First(self._marks.of(shot.ready_at), *self._expected(shot, cap))
         raise LookupError("no window is ready")
 
-    def jobs(self, limit: int = 1 << 30) -> list[Job]:
-        """At most `limit` windows that are complete and whose predecessor is answered."""
+    def oldest(self) -> Mark | None:
+        """When the window came that is to be answered next; None if none has come whole."""
+        if not self._shots:
+            return None
+        shot = self._shots[0]
+        if shot.complete:
+            return None
+        end = shot.base + window_end(self._geometry, shot.start, shot.length)
+        return self._marks.of(end) if end <= self.received else None
+
+    def jobs(self, limit: int = 1 << 30, budget: int = NEVER, cap: int = NEVER) -> list[Job]:
+        """At most `limit` windows that are complete and whose predecessor is answered.
+
+        Args:
+            limit: of windows.
+            budget: ns that they may be expected to take, but for the first.
+            cap: ns that a dense window may take; one that would take longer is not decoded, see
+                `qdec.commit.dense`.
+        """
         ready: list[Job] = []
         received = self.received
         for shot in self._shots:
             if shot.ready_at <= received:
-                ready.append(self._job(shot, limit))
+                if ready and budget < NEVER:
+                    budget -= ready[-1].cost
+                    if self._expected(shot, cap)[0] > budget:
+                        break
+                ready.append(self._job(shot, limit, cap))
                 limit -= ready[-1].regions
                 # What was compiled for the occasion took long: look at the others first.
                 if limit <= 0 or ready[-1].flags & _ERASURE:
                     break
         return ready
 
-    def _job(self, shot: Shot, limit: int) -> Job:
+    def _job(self, shot: Shot, limit: int, cap: int) -> Job:
         start = shot.start
         window = window_at(self._geometry, start, shot.length)
         regions = self._regions(shot, limit) if self._larger else 1
@@ -427,27 +462,41 @@ class StreamDecoder:
             more = (regions - 1) * window.commit
             window = Window(start, window.end + more, window.commit + more, shot.length)
         came = self._marks.of(shot.ready_at)  # of the first region, where there are several
-        shot.ready_at = _NEVER
+        shot.ready_at = NEVER
         shot.busy = True
-        flags = self._flags
-        erasures: tuple[Erasure, ...] = ()
-        if self._losses:
-            erasures, ignored = erasures_of(
-                self._losses, self.intake, self._bank, shot.base, window
-            )
-            if erasures:
-                flags |= _ERASURE
-            if ignored:
-                flags |= _ERASURE_IGNORED
-        if shot.sweep_lost:  # nothing can stand for a shot's sweep bits
-            flags |= _ERASURE_IGNORED
         syndrome = self._ring.view(shot.base + start, window.end - start).flatten()
         if start:
             overlap = min(self._seam_bytes, len(syndrome))
             syndrome[:overlap] ^= shot.seam[:overlap]
-        decoder = self._bank.get(window, erasures)
+        events = count_events(syndrome)
+        flags = self._flags
+        if shot.sweep_lost:  # nothing can stand for a shot's sweep bits
+            flags |= _ERASURE_IGNORED
+        if self._is_too_long(events, len(syndrome), regions, cap):
+            decoder: CompiledWindow = NoCorrection(self.answer_bytes)
+            flags |= _UNCERTAIN
+        else:
+            decoder, more = self._decoder(shot, window)
+            flags |= more
         tier = self._bank.tier
-        return Job(self, shot, window, decoder, syndrome[None], flags, came, tier, regions=regions)
+        return Job(
+            self, shot, window, decoder, syndrome[None], flags, came, tier, events, regions=regions
+        )
+
+    def _is_too_long(self, events: int, size: int, regions: int, cap: int) -> bool:
+        """Whether a window of so many bytes is not to be decoded; see `qdec.commit.dense`."""
+        return is_dense(events, size) and self.cost.bound(events // regions) * regions > cap
+
+    def _decoder(self, shot: Shot, window: Window) -> tuple[CompiledWindow, int]:
+        """What decodes a window with what was lost in it, and flags that say so."""
+        erasures: tuple[Erasure, ...] = ()
+        flags = 0
+        if self._losses:
+            erasures, ignored = erasures_of(
+                self._losses, self.intake, self._bank, shot.base, window
+            )
+            flags = (_ERASURE if erasures else 0) | (_ERASURE_IGNORED if ignored else 0)
+        return self._bank.get(window, erasures), flags
 
     def key(self, job: Job) -> WindowKey:
         """What a job's windows are looked up by."""

@@ -61,7 +61,8 @@ def judge_systemd(running: bool) -> Finding:
         return ok("present")
     return warn(
         "not running: nothing restarts the supervisor itself",
-        "have whatever starts services here restart 'qdec serve' when it ends",
+        "qdec install makes it a service where systemd runs; elsewhere, have whatever starts "
+        "services restart 'qdec serve' when it ends",
     )
 
 

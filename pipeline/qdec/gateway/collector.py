@@ -7,7 +7,8 @@ bounded by the configuration: lanes, tiers, and the streams that it names.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
 from prometheus_client.core import (
@@ -21,7 +22,8 @@ from prometheus_client.registry import Collector
 
 from qdec import __version__
 from qdec.accelerator.stats import SKIP_REASONS
-from qdec.config import Config
+from qdec.bus.wire import PauseReason
+from qdec.config import Config, StreamConfig
 from qdec.gateway.reading import Reader, Reading
 from qdec.lane.stats import (
     LATE,
@@ -34,6 +36,7 @@ from qdec.lane.stats import (
     tally_name,
 )
 from qdec.match import Tier
+from qdec.slo import OBJECTIVES, WINDOWS
 
 # Buckets of durations end at powers of two ns, which are edges of the lanes' own buckets: from
 # 1.024 µs to 1.07 s. A duration of exactly such an edge is counted in the bucket above it.
@@ -106,7 +109,9 @@ class ArenaCollector(Collector):
         yield from _lanes(lanes)
         silence = StreamStats()
         parts = ((s.name, part) for s in config.stream for part in range(s.parts))
-        yield from _streams({one: reading.streams.get(tally_name(*one), silence) for one in parts})
+        streams = {one: reading.streams.get(tally_name(*one), silence) for one in parts}
+        yield from _streams(streams)
+        yield from _objectives(config.stream, streams)
 
 
 def _service(lanes: int, reading: Reading) -> Iterator[Metric]:
@@ -194,6 +199,23 @@ def _lanes(lanes: list[LaneStats]) -> Iterator[Metric]:
         for reason, count in lane.fallbacks.items():
             fallbacks.add_metric([str(i), reason], count)
     yield fallbacks
+    breakers = GaugeMetricFamily(
+        "qdec_breaker_open",
+        "1 while the lane asks the accelerator for this tier by probes only.",
+        labels=["lane", "tier"],
+    )
+    overdue = GaugeMetricFamily(
+        "qdec_overdue_seconds",
+        "How far past its deadline the oldest window is that is accepted and not answered.",
+        labels=["lane"],
+    )
+    now = time.monotonic_ns()
+    for i, lane in enumerate(lanes):
+        for tier in Tier:
+            breakers.add_metric([str(i), tier.label], lane.breaker_words[tier])
+        due = lane.oldest_due_ns
+        overdue.add_metric([str(i)], max(0, now - due) / 1e9 if due else 0)
+    yield from (breakers, overdue)
     stages = HistogramMetricFamily(
         "qdec_stage_duration_seconds",
         "Time of a window in each stage: queue, decode or accelerator, answer; window for all.",
@@ -251,6 +273,53 @@ def _streams(streams: dict[tuple[str, int], StreamStats]) -> Iterator[Metric]:
             windows.add_metric([stream, str(part), outcome], getattr(counted, outcome))
         _add_histogram(durations, [stream, str(part)], counted.window)
     yield from (windows, durations)
+
+
+def _objectives(
+    configured: Sequence[StreamConfig], counted: dict[tuple[str, int], StreamStats]
+) -> Iterator[Metric]:
+    """Of a stream that lanes share, what its parts count adds up, and the worst burn rate is its.
+
+    (Each part of a window is answered for itself, and is a window to them.)
+    """
+    windows = CounterMetricFamily(
+        "qdec_slo_windows", "Windows answered: what objectives are shares of.", labels=["stream"]
+    )
+    violations = CounterMetricFamily(
+        "qdec_slo_violations",
+        "Windows that broke an objective: latency, deadline, confidence or fallback.",
+        labels=["stream", "objective"],
+    )
+    budget = GaugeMetricFamily(
+        "qdec_slo_budget_ratio",
+        "Share of windows that may break the objective.",
+        labels=["stream", "objective"],
+    )
+    rate = GaugeMetricFamily(
+        "qdec_slo_burn_rate",
+        "How many times faster than allowed the objective's budget is spent.",
+        labels=["stream", "objective", "window"],
+    )
+    paused = GaugeMetricFamily(
+        "qdec_stream_paused",
+        "1 while the stream's controller is asked to pause, for this reason.",
+        labels=["stream", "reason"],
+    )
+    for stream in configured:
+        name = stream.name
+        parts = [counted[name, part] for part in range(stream.parts)]
+        totals = [part.answers_and_violations for part in parts]
+        windows.add_metric([name], sum(answers for answers, _ in totals))
+        for i, objective in enumerate(OBJECTIVES):
+            violations.add_metric([name, objective], sum(broken[i] for _, broken in totals))
+            budget.add_metric([name, objective], stream.slo.budgets[i])
+            for j, (window, _) in enumerate(WINDOWS):
+                worst = max(part.burn[i][j] for part in parts)
+                rate.add_metric([name, objective, window], worst)
+        for reason in PauseReason:
+            asked = any(part.paused == reason for part in parts)
+            paused.add_metric([name, reason.name.lower()], int(asked))
+    yield from (windows, violations, budget, rate, paused)
 
 
 def _add_histogram(

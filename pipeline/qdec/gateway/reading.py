@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from qdec.accelerator.stats import AcceleratorStats
 from qdec.arena import Arena, Head
-from qdec.lane.stats import MAX_NAMED, NAME_BYTES, LaneStats, StreamStats, stream_offset
+from qdec.lane.stats import MAX_NAMED, NAME_BYTES, LaneStats, StreamStats, Words, stream_offset
 
 _LANE_WORDS = ctypes.sizeof(LaneStats) // 8
 _STREAM_WORDS = ctypes.sizeof(StreamStats) // 8
@@ -58,9 +58,10 @@ class Reader:
             slot = self._slots[index]
             words = array("Q", slot[:_LANE_WORDS])
             named = min(LaneStats.at(words).named, MAX_NAMED)
-            _add_to(lanes, owner - 1, _without_old_gauges(LaneStats, words, live))
+            _merge(LaneStats, lanes, owner - 1, _without_old_gauges(LaneStats, words, live))
             for name, stream in _streams(slot, named):
-                _add_to(streams, name, _without_old_gauges(StreamStats, stream, live))
+                stream = _without_old_gauges(StreamStats, stream, live)
+                _merge(StreamStats, streams, name, stream)
         return Reading(
             head,
             self._arena.accelerator,
@@ -78,16 +79,22 @@ def _streams(slot: memoryview, named: int) -> Iterator[tuple[str, array[int]]]:
         yield name, words
 
 
-def _without_old_gauges(
-    kind: type[LaneStats] | type[StreamStats], words: array[int], live: bool
-) -> array[int]:
+def _without_old_gauges(kind: type[Words], words: array[int], live: bool) -> array[int]:
     """What a dead process had last shown is not so any more; what it counted is."""
     if not live:
-        seen = kind.at(words)
-        for name in kind.GAUGES:
-            setattr(seen, name, 0)
+        for word in kind.fleeting():
+            words[word] = 0
     return words
 
 
-def _add_to(sums: dict[_Key, array[int]], key: _Key, words: array[int]) -> None:
-    sums[key] = array("Q", map(add, sums[key], words)) if key in sums else words
+def _merge(kind: type[Words], sums: dict[_Key, array[int]], key: _Key, words: array[int]) -> None:
+    """Take a slot's words together with those of the same lane or stream; see `Words`."""
+    before = sums.get(key)
+    if before is None:
+        sums[key] = words
+        return
+    merged = sums[key] = array("Q", map(add, before, words))
+    for word in kind.words_of(kind.MOMENTS):
+        merged[word] = min(filter(None, (before[word], words[word])), default=0)
+    for word in kind.words_of(kind.PEAKS):
+        merged[word] = max(before[word], words[word])

@@ -33,12 +33,23 @@ from qdec.bus.wire import (
 from qdec.commit import Job, run_jobs
 from qdec.config import Config
 from qdec.errors import QdecError, WireCode, WireError
+from qdec.lane.burn import NO_BURN
+from qdec.lane.degraded import Verdict
 from qdec.lane.library import Library
 from qdec.lane.offload import Offload
 from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
-from qdec.lane.schedule import Turn, Waiting, effective_due, plan
-from qdec.lane.session import Arrival, Session, Terms
-from qdec.lane.stats import Slot, StreamStats, tally_name
+from qdec.lane.schedule import (
+    NEVER,
+    Turn,
+    Waiting,
+    effective_due,
+    latest_start,
+    patience_of_others,
+    plan,
+)
+from qdec.lane.session import Arrival, Session
+from qdec.lane.stats import Slot
+from qdec.lane.watchdog import Watches
 from qdec.security.access import LOCAL, STATUS, Access, OpenStream, Watch
 from qdec.security.rarely import Rarely
 from qdec.windows.cut import answer_bytes
@@ -56,6 +67,9 @@ _TELL_NS = 100_000_000
 # No deadline, however short, keeps the lane from decoding some windows together.
 _SHORTEST_SECTION_NS = 200_000
 _SLICE_NS = 500_000
+# A stream's objectives are judged at one in so many calls of `show`: about once a second, and not
+# all streams' at a time.
+_SHOWS_PER_STEP = 10
 
 
 class LaneCore:
@@ -113,6 +127,9 @@ class LaneCore:
         self.access = Access(config.keys)
         self._rarely = Rarely(log)
         self._tell_at: dict[str, int] = {}
+        self._watches = Watches(self._slot, config)
+        self._shown = 0
+        self._dense_cap = NEVER  # what a dense window may take now, whosever it is
 
     @property
     def sessions(self) -> int:
@@ -135,23 +152,26 @@ class LaneCore:
         return math.inf if self._offload is None else self._offload.wake_at / 1e9
 
     def configure(self, config: Config) -> None:
-        """Use a new configuration for streams that open from now on.
+        """Use a new configuration for streams that open from now on, and its objectives for all.
 
         A stream that belongs to another lane now is closed here: resuming leads its client there.
         So is one whose client has no right to it any more.
         """
         self._doorkeeper.config = config
         self.access.adopt(config.keys)
+        self._watches.adopt(config)
         if self._offload is not None:
             self._offload.margin.least = config.accelerator.margin_us * 1000
         owns = self._doorkeeper.owns
         for session in list(self._sessions.values()):
             revoked = self.access.authorise(session.user, OpenStream(session.terms.stream))
             if revoked:
-                log.warning("stream %s is closed: %s", session.terms.stream, revoked)
+                name = session.terms.stream
+                log.warning("stream %s is closed: %s", name, revoked, extra={"stream": name})
             if revoked or not owns(session.terms):
                 self._drop(session)
                 self._send(session.peer, Closed(session.handle, session.epoch))
+        self._bound_sections()
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -287,8 +307,8 @@ class LaneCore:
         self._last_epoch = max(self._last_epoch + 1, time.time_ns())
         handle = self._next_handle
         self._next_handle += 1
-        tally = self._tally(terms)
-        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key, tally, user)
+        watch = self._watches.of(terms.stream, terms.share[0], terms.slo, terms.deadline_ns)
+        session = Session(handle, self._last_epoch, peer, terms, decoder, self._key, watch, user)
         self._sessions[handle] = session
         self._by_name[terms.stream] = session
         if terms.kinds is not None and self._offload is None:
@@ -322,16 +342,12 @@ class LaneCore:
             parts=list(opening.endpoints),
         )
         self._send(peer, Opened(message.request, handle, session.epoch, body))
-
-    def _tally(self, terms: Terms) -> StreamStats:
-        """Counters of a stream: shared if the configuration names it, else its own affair."""
-        named = any(one.name == terms.stream for one in self._doorkeeper.config.stream)
-        return (
-            self._slot.stream(tally_name(terms.stream, terms.share[0])) if named else StreamStats()
-        )
+        if watch.degradation.paused:
+            self._pause(session, PauseReason.DEGRADED)
 
     def _drop(self, session: Session) -> None:
         session.tally.show(is_open=False)
+        session.tally.show_burn(NO_BURN)
         del self._sessions[session.handle]
         self._ready.pop(session.handle, None)
         if self._offload is not None:
@@ -343,10 +359,16 @@ class LaneCore:
 
     def _bound_sections(self) -> None:
         """A window that becomes ready during a section can afford to wait for half its deadline."""
-        deadlines = [
-            max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2) for s in self._sessions.values()
-        ]
-        self._section_ns = min([_SECTION_NS, *deadlines])
+        patience = {
+            s.handle: max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2)
+            for s in self._sessions.values()
+        }
+        self._section_ns = min(_SECTION_NS, *patience.values(), NEVER)
+        others = patience_of_others(patience)
+        most = self._doorkeeper.config.service.max_section_us * 1000
+        for session in self._sessions.values():
+            own = session.terms.deadline_ns
+            session.cap_ns = min(most, others[session.handle], own)
 
     # -- decode --------------------------------------------------------------------------------
 
@@ -372,6 +394,7 @@ class LaneCore:
             jobs = self._section(now)
             if not jobs:
                 continue
+            self._announce(jobs)
             for job in jobs:
                 self.stats.queue.add(max(0, now - job.came.t_recv), len(job.syndrome))
             windows = run_jobs(jobs, _MAX_BATCH)
@@ -388,7 +411,15 @@ class LaneCore:
                 break
         for session in answered.values():
             self._commit(session, now)
+        if not self._ready and not self.awaiting:
+            self.stats.oldest_due_ns = 0
         return decoded
+
+    def _announce(self, jobs: list[Job]) -> None:
+        """Before what cannot be interrupted: who hangs there has said since when."""
+        if not self.stats.oldest_due_ns:
+            first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
+            self.stats.oldest_due_ns = first
 
     def _answered(self, session: Session, now: int) -> None:
         """A stream had windows answered; where it waited for them, it may have another now."""
@@ -408,11 +439,18 @@ class LaneCore:
                 jobs.append(job)
             if jobs or not self._ready:
                 return jobs
-        for handle, windows in self._turns(now):
+        spent = 0
+        for handle, windows, until in self._turns(now):
+            if jobs and spent >= until:
+                break
             session = self._ready[handle]
-            mine = self._jobs_of(session, windows)
+            cap = min(session.cap_ns, self._dense_cap)
+            if jobs:  # with its seam a window may be another than was reckoned with
+                cap = min(cap, until - spent)
+            mine = self._jobs_of(session, windows, until - spent, cap)
             if mine:
                 jobs.extend(mine)
+                spent += sum(job.cost for job in mine)
                 self._served.append(session)
                 if offload is not None and session.terms.kinds is not None:
                     offload.answered_here(session, mine, now)
@@ -437,26 +475,35 @@ class LaneCore:
         longest = self._section_ns
         if self._offload is not None:
             longest = min(longest, max(0, self._offload.wake_at - now))
+        self._dense_cap = NEVER
         if len(self._ready) == 1:
             (session,) = self._ready.values()
             cost = session.decoder.cost.typical
             most = min(_MAX_READY, longest // cost) if cost else 1
-            return [Turn(session.handle, max(1, most))]
-        waiting = []
+            return [Turn(session.handle, max(1, most), longest)]
+        waiting: list[Waiting] = []
+        dense: list[Waiting] = []
         for handle, session in list(self._ready.items()):
-            decoder = session.decoder
-            ready = decoder.ready(_MAX_READY)
+            ready = session.decoder.ready(_MAX_READY)
             if not ready:
                 del self._ready[handle]
                 continue
-            came, cost = decoder.first_ready()
-            due = effective_due(came.t_recv, session.terms.deadline_ns, session.served)
-            waiting.append(Waiting(handle, due, cost, ready))
+            first = session.decoder.first_ready(session.cap_ns)
+            due = effective_due(first.came.t_recv, session.terms.deadline_ns, session.served)
+            one = Waiting(handle, due, first.cost, ready)
+            (dense if first.dense else waiting).append(one)
+        if dense and waiting:
+            # What is dense is worth less than that anybody else is in time.
+            self._dense_cap = latest_start((one.due, one.cost) for one in waiting) - now
+            dense = [one._replace(cost=1) if one.cost > self._dense_cap else one for one in dense]
+        waiting += dense
         return plan(waiting, now, longest) if waiting else []
 
-    def _jobs_of(self, session: Session, limit: int) -> list[Job]:
+    def _jobs_of(
+        self, session: Session, limit: int, budget: int = NEVER, cap: int = NEVER
+    ) -> list[Job]:
         try:
-            return session.decoder.jobs(limit)
+            return session.decoder.jobs(limit, budget, cap)
         except Exception as error:
             # A window that cannot be compiled: nobody else's stream may suffer for it.
             log.exception("stream %s cannot go on", session.terms.stream)
@@ -534,6 +581,9 @@ class LaneCore:
     def show(self) -> None:
         """Bring the gauges up to date; called a few times a second."""
         backlog = credit = 0
+        oldest = NEVER
+        now = self._clock()
+        self._shown += 1
         for session in self._sessions.values():
             decoder = session.decoder
             waiting, free = (
@@ -544,12 +594,46 @@ class LaneCore:
                 # A client that pauses sends nothing whose answer could say so.
                 session.paused = None
                 self._send(session.peer, Proceed(session.handle, session.epoch))
-            session.tally.show(is_open=True, backlog=waiting, credit=free)
+            if (session.handle + self._shown) % _SHOWS_PER_STEP == 0:
+                self._judge(session, now)
+            paused = session.paused or 0
+            session.tally.show(is_open=True, backlog=waiting, credit=free, paused=paused)
+            came = decoder.oldest()
+            if came is not None:
+                oldest = min(oldest, came.t_recv + session.terms.deadline_ns)
             backlog += waiting
             credit += free
         self.stats.open_streams = len(self._sessions)
         self.stats.backlog_rounds = backlog
         self.stats.credits_rounds = credit
+        self.stats.oldest_due_ns = 0 if oldest == NEVER else oldest
+        if self._offload is not None:
+            self._offload.show()
+
+    def _judge(self, session: Session, now: int) -> None:
+        """Look at a stream's objectives; have its controller pause, or go on."""
+        watch, name = session.watch, session.terms.stream
+        typical, cap = session.decoder.cost.typical, session.cap_ns
+        if typical > cap and not watch.told_slow:
+            watch.told_slow = True
+            log.warning(
+                "windows of stream %s take %.2g ms to decode, and the lane's streams can wait for "
+                "%.2g ms: give it a lane of its own, smaller windows, or all of them longer "
+                "deadlines",
+                name,
+                typical / 1e6,
+                cap / 1e6,
+            )
+        verdict = watch.step(now)
+        if verdict is None or session.paused is PauseReason.DRAINING:
+            return
+        if verdict is Verdict.PAUSE:
+            log.warning("stream %s is asked to pause: %s", name, watch.degradation.why)
+            self._pause(session, PauseReason.DEGRADED)
+        elif session.paused is PauseReason.DEGRADED:
+            log.warning("stream %s may proceed: its objectives are watched", name)
+            session.paused = None
+            self._send(session.peer, Proceed(session.handle, session.epoch))
 
     def status(self) -> dict[str, Any]:
         """Counters and streams, for STATUS_REPLY. Nothing of the data itself."""
@@ -565,6 +649,7 @@ class LaneCore:
                     "next_round": s.decoder.received,
                     "committed": s.decoder.retain_from,
                     "backlog": s.decoder.received - s.decoder.retain_from,
+                    "paused": s.paused.name.lower() if s.paused else "",
                     "bytes": s.decoder.nbytes,
                     "code": s.terms.code.digest.hex()[:12],
                     "identity": f"{s.terms.identity:016x}",

@@ -16,7 +16,6 @@ from qdec.accelerator.breaker import Breaker
 from qdec.accelerator.exchange import Reply, Status, most_windows
 from qdec.accelerator.link import Link
 from qdec.commit import Flag, Job
-from qdec.commit.batch import count_events
 from qdec.lane.margin import Margin
 from qdec.lane.schedule import NEVER, latest_start
 from qdec.lane.session import Session
@@ -78,6 +77,8 @@ class Offload:
             return 0, DOWN
         if link.generation != self._generation:  # what was known of the last one is void
             self._generation = link.generation
+            for tier in self._breakers:
+                self._stats.breaker_words[tier] = 0
             self._breakers.clear()
             self._unknown.clear()
         most = self._breaker(tier).room(now)
@@ -88,7 +89,11 @@ class Offload:
     def answered_here(self, session: Session, jobs: Sequence[Job], now: int) -> None:
         """Count windows of a stream that the lane answers because there is no room."""
         reason = self.room(session.terms.tier, now)[1]
-        self._stats.fell_back(reason, sum(len(job.syndrome) for job in jobs))
+        self._fell_back(session, reason, sum(len(job.syndrome) for job in jobs))
+
+    def _fell_back(self, session: Session, reason: int, windows: int) -> None:
+        self._stats.fell_back(reason, windows)
+        session.tally.fallbacks += windows
 
     def hand_over(self, session: Session, job: Job, now: int) -> None:
         """Have a job of a stream decoded, there or (if that cannot be) here."""
@@ -98,7 +103,8 @@ class Offload:
         if kind is None or n > most_windows(width, each):
             self._owe(session, job, UNFIT)
             return
-        deadline, cost = session.terms.deadline_ns, _cost(job)
+        too_long = job.is_too_long(session.cap_ns)  # for the lane, which then would not decode it
+        deadline, cost = session.terms.deadline_ns, 0 if too_long else job.cost
         until = job.came.t_recv + deadline - self.margin.of(deadline)
         give_up = until - cost
         if give_up <= now:
@@ -110,7 +116,7 @@ class Offload:
             self._owe(session, job, REFUSED)
             return
         self._breaker(session.terms.tier).asked()
-        if not cost:
+        if not (cost or too_long):
             cost = _learn_cost(job)
         self._out[slot] = _Awaited(session, job, kind, now, until, cost)
         self._plan()
@@ -122,6 +128,11 @@ class Offload:
             return None
         kind = kinds.get(job.stream.key(job))
         return None if kind in self._unknown else kind
+
+    def show(self) -> None:
+        """Bring the gauges up to date."""
+        for tier, breaker in self._breakers.items():
+            self._stats.breaker_words[tier] = breaker.is_open
 
     def _breaker(self, tier: Tier) -> Breaker:
         found = self._breakers.get(tier)
@@ -188,16 +199,23 @@ class Offload:
         """
         found: list[tuple[Session, Job]] = []
         spent = 0
-        while self._owed and (not found or spent < longest):
-            found.append(self._owed.popleft())
-            spent += _cost(found[-1][1])
-        while now + spent >= self.wake_at and (not found or spent < longest):
+        while self._owed and (not found or spent + self._owed[0][1].cost <= longest):
+            session, job = self._owed.popleft()
+            if job.is_too_long(session.cap_ns):
+                job.pass_over()
+            found.append((session, job))
+            spent += job.cost
+        while now + spent >= self.wake_at:
             slot, one = min(self._out.items(), key=lambda item: item[1].until)
+            if found and spent + one.cost > longest:
+                break
             self._withdraw(slot)
             self._waited(one, now)
             self._breaker(one.session.terms.tier).miss(now)
-            self._stats.fell_back(DEADLINE, len(one.job.syndrome))
+            self._fell_back(one.session, DEADLINE, len(one.job.syndrome))
             self._matched.append(one.until)
+            if one.job.is_too_long(one.session.cap_ns):
+                one.job.pass_over()
             found.append((one.session, one.job))
             spent += one.cost
         return found
@@ -223,7 +241,7 @@ class Offload:
         self._plan()
 
     def _owe(self, session: Session, job: Job, reason: int) -> None:
-        self._stats.fell_back(reason, len(job.syndrome))
+        self._fell_back(session, reason, len(job.syndrome))
         self._owed.append((session, job))
 
     def _plan(self) -> None:
@@ -231,12 +249,6 @@ class Offload:
             self.wake_at = latest_start((one.until, one.cost) for one in self._out.values())
         else:
             self.wake_at = NEVER
-
-
-def _cost(job: Job) -> int:
-    """What decoding a job here is expected to take, ns; 0 if that is not known."""
-    regions = len(job.syndrome) * job.regions
-    return job.stream.cost.expect(count_events(job.syndrome) // regions) * regions
 
 
 def _learn_cost(job: Job) -> int:
@@ -248,5 +260,5 @@ def _learn_cost(job: Job) -> int:
     job.decoder.decode(job.syndrome)
     took = time.monotonic_ns() - started
     regions = len(job.syndrome) * job.regions
-    job.stream.cost.learn(count_events(job.syndrome) // regions, took // regions)
+    job.stream.cost.learn(job.events // regions, took // regions)
     return took

@@ -161,6 +161,7 @@ class Doorkeeper:
             wanted.deadline_us * 1000,
             int(self.config.service.gap_ms * 1e6),
             int(self.config.service.pause_ms * 1e6),
+            wanted.slo,
             networks,
             switching.digest,
             identity(code, tier, geometry, networks, switching.digest),
@@ -277,6 +278,7 @@ class Doorkeeper:
                 one for one in defaults.escalate if not Tier.from_label(one).accelerated
             ),
             "escalate_below": defaults.escalate_below,
+            "slo": defaults.slo,
         }
         return StreamConfig.model_construct(**options)
 

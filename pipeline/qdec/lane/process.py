@@ -8,6 +8,7 @@ import time
 
 import zmq
 
+from qdec import logs
 from qdec.accelerator.doorbells import Doorbells, ring, silence
 from qdec.accelerator.link import Link
 from qdec.arena import Arena
@@ -87,6 +88,7 @@ class LaneProcess:
         """Serve a lane. True if it was handed over to another process."""
         config = Config.model_validate(message["config"])
         lane = int(message["post"])
+        logs.call_process(f"lane{lane}")
         self._handing_over = False
         self._set_up(config, lane)
         slot = self._slot(message["slot"])

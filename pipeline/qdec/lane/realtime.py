@@ -205,17 +205,19 @@ def _schedule(context: zmq.Context[Any], priority: int, missing: Status) -> Find
 
 
 def be_ordinary() -> None:
-    """Give SCHED_FIFO back."""
-    os.sched_setscheduler(0, _ORDINARY, os.sched_param(0))
+    """Give SCHED_FIFO back, if we have it: systemd's RestrictRealtime= refuses even the asking."""
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+        os.sched_setscheduler(0, _ORDINARY, os.sched_param(0))
 
 
 def _how_to_permit(priority: int, limit: int) -> str:
     if _at_least(limit, priority + 1) or os.geteuid() == 0:
-        # Neither the limit nor the user: a container without the capability, or a kernel that
+        # Neither the limit nor the user: a unit or a container that forbids it, or a kernel that
         # budgets real-time work per control group and gave this one nothing.
         return (
-            "give the container CAP_SYS_NICE (docker run --cap-add SYS_NICE), or boot with "
-            "rt_group_sched=0 on the kernel's command line"
+            "RestrictRealtime=no in the unit (realtime.conf of qdec install), CAP_SYS_NICE for a "
+            "container (docker run --cap-add SYS_NICE), or boot with rt_group_sched=0 on the "
+            "kernel's command line"
         )
     return limit_fix("rtprio", str(priority + 1), str(priority + 1))
 

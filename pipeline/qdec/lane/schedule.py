@@ -8,7 +8,7 @@ due one deadline after it was last served, if it is not due later: everybody's t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 NEVER = 1 << 62
@@ -31,10 +31,18 @@ class Waiting(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What a stream gets: at most so many of its windows."""
+    """What a stream gets.
+
+    Attributes:
+        stream: its handle.
+        windows: how many of its windows at most.
+        until: ns from the section's start by which they should be decoded. (Others of its windows
+            may take longer than the first, by which `windows` is reckoned.)
+    """
 
     stream: int
     windows: int
+    until: int
 
 
 def effective_due(came: int, deadline: int, served: int) -> int:
@@ -55,6 +63,12 @@ def latest_start(windows: Iterable[tuple[int, int]]) -> int:
     return start
 
 
+def patience_of_others(patience: Mapping[int, int]) -> dict[int, int]:
+    """For each of some streams, how long the least patient of the others can wait, ns."""
+    first, second = (*sorted(patience.values()), NEVER, NEVER)[:2]
+    return {one: second if ns == first else first for one, ns in patience.items()}
+
+
 def _urgency(one: Waiting, now: int) -> int:
     """When it is due; where that cannot be met, later by its own cost: others still can make it."""
     hopeless = one.due - now < one.cost
@@ -70,9 +84,10 @@ def plan(waiting: Sequence[Waiting], now: int, longest: int) -> list[Turn]:
         longest: ns that a section may take for the sake of streams that wait for nothing yet.
 
     Returns:
-        At least one turn of at least one window. Together they are expected to take no longer than
-        `longest`, nor to make a stream late that is not among them, unless the first window alone
-        does. A window of unknown cost is decoded by itself.
+        At least one turn of at least one window. All are answered when the last is decoded:
+        together they are expected to take no longer than `longest`, nor to make a stream late, be
+        it among them or not, unless the first window alone does. A window of unknown cost is
+        decoded by itself.
     """
     order = sorted(waiting, key=lambda w: _urgency(w, now))
     latest = NEVER
@@ -84,15 +99,19 @@ def plan(waiting: Sequence[Waiting], now: int, longest: int) -> list[Turn]:
         starts[i - 1] = latest
     turns: list[Turn] = []
     used = 0
+    mine = longest  # what those that get a turn can wait
     for one, room in zip(order, starts, strict=True):
-        bound = min(longest, room) - used
-        windows = min(one.ready, bound // one.cost) if one.cost else 0
+        patience = one.due - now
+        until = min(mine, room, patience if patience >= used + one.cost else longest)
+        windows = min(one.ready, (until - used) // one.cost) if one.cost else 0
         if not turns:
             windows = max(1, windows)
         if windows <= 0:
             break
-        turns.append(Turn(one.stream, windows))
+        turns.append(Turn(one.stream, windows, until))
         if not one.cost:
             break
         used += windows * one.cost
+        if patience >= used:
+            mine = min(mine, patience)
     return turns

@@ -19,9 +19,11 @@ from qdec.commit import Committed, CommittedShots, Flag, ShotDecoder, StreamDeco
 from qdec.commit.bank import WindowKey
 from qdec.errors import WireCode, WireError
 from qdec.lane.credits import Allowance
-from qdec.lane.stats import LaneStats, StreamStats
+from qdec.lane.stats import LaneStats
+from qdec.lane.watchdog import Watchdog
 from qdec.lane.writing import RecordWriter
 from qdec.match import Tier
+from qdec.slo import Slo
 from qdec.windows import Geometry
 from qdec.windows.cut import answer_bytes
 
@@ -48,6 +50,7 @@ class Terms:
         deadline_ns: from a window's last byte to its commit.
         gap_ns: patience with a missing round.
         pause_ns: latency at which to ask for a pause.
+        slo: its objectives.
         part: the part of the code that is decoded here; None for all of it.
         networks, ladder: 8 bytes each: what its cursors say of the networks and of the switching
             between tiers, see `Library.networks` and `Switching.digest`.
@@ -66,6 +69,7 @@ class Terms:
     deadline_ns: int
     gap_ns: int
     pause_ns: int
+    slo: Slo
     networks: bytes
     ladder: bytes
     identity: int
@@ -99,8 +103,11 @@ class Session:
         user: whose it is, see `qdec.security.access`.
         paused: why its client was asked to pause, if it was.
         served: ns at which its last decoding ended.
+        cap_ns: what decoding one of its windows may take, where that is dense; see
+            `qdec.commit.dense`.
         cursor: sealed state behind the last commit taken.
-        tally: what is counted for this stream alone.
+        watch: counts for this stream alone, and watches over its objectives.
+        tally: what is counted.
     """
 
     def __init__(
@@ -111,7 +118,7 @@ class Session:
         terms: Terms,
         decoder: StreamDecoder | ShotDecoder,
         key: bytes,
-        tally: StreamStats,
+        watch: Watchdog,
         user: str,
     ) -> None:
         """Begin at the decoder's state; `key` authenticates its cursors."""
@@ -123,7 +130,9 @@ class Session:
         self.decoder = decoder
         self.paused: PauseReason | None = None
         self.served = 0
-        self.tally = tally
+        self.cap_ns = terms.deadline_ns
+        self.watch = watch
+        self.tally = watch.tally
         self._gap_since: int | None = None
         self._record_bytes = decoder.intake.record_bytes
         state = decoder.state
@@ -244,7 +253,7 @@ class Session:
         if idle is not None and now - idle.t < _LONGEST_BACKLOG_NS:
             stolen = max(0, now - idle.t - (cpu_now - idle.cpu))
         deadline = self.terms.deadline_ns
-        tally, writer = self.tally, self._writer
+        tally, watch, writer = self.tally, self.watch, self._writer
         windows = counted = 0
         for c in commits:
             came = c.came
@@ -278,6 +287,7 @@ class Session:
             stats.window.add(latency, n)
             stats.overhead.add(latency - c.took if latency > c.took else 0, n)
             tally.window.add(latency, n)
+            watch.judge(c, latency, n)
         stats.answered(tier, windows - counted, late, preempted)
         tally.answered(windows - counted, late, preempted)
         self._next_window = c.window + n

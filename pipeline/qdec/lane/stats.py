@@ -10,9 +10,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 from array import array
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Self, TypeAlias
 
 from qdec.match import Tier
+from qdec.slo import OBJECTIVES, WINDOWS
 
 _WORD = ctypes.c_uint64
 _Memory: TypeAlias = "mmap.mmap | bytearray | array[int]"
@@ -34,6 +37,8 @@ REASONS = ("deadline", "down", "refused", "sick", "unfit")
 DEADLINE, DOWN, REFUSED, SICK, UNFIT = range(len(REASONS))
 # Room for more than there are: the layout stays.
 _MAX_REASON = 8
+# Burn rates are kept in thousandths.
+_BURN_UNIT = 1000
 
 
 class _Durations:
@@ -143,6 +148,13 @@ def dense(sparse: dict[str, int]) -> list[int]:
 class Words(ctypes.Structure):
     """Named words; `ctypes` makes ``stats.rounds += 1`` a load and a store without a call."""
 
+    # How the words of several slots make one number: counters add up always, gauges while their
+    # writers live; of moments the earliest counts, of peaks the largest, as long as somebody lives.
+    COUNTERS: tuple[str, ...] = ()
+    GAUGES: tuple[str, ...] = ()
+    MOMENTS: tuple[str, ...] = ()
+    PEAKS: tuple[str, ...] = ()
+
     @classmethod
     def at(cls, memory: _Memory, offset: int = 0) -> Self:
         """The words that lie at `offset` bytes of writable memory."""
@@ -157,6 +169,21 @@ class Words(ctypes.Structure):
 
     def _attach(self) -> None:
         """Make what is reached through objects once, not at each access."""
+
+    @classmethod
+    def words_of(cls, names: tuple[str, ...]) -> list[int]:
+        """Where the words of these fields lie, counted from the first."""
+        fields = [getattr(cls, name) for name in names]
+        return [
+            word
+            for field in fields
+            for word in range(field.offset // 8, (field.offset + field.size) // 8)
+        ]
+
+    @classmethod
+    def fleeting(cls) -> list[int]:
+        """Words that say what is, not what was counted: nothing, once their writer is gone."""
+        return cls.words_of((*cls.GAUGES, *cls.MOMENTS, *cls.PEAKS))
 
 
 class LaneStats(Words):
@@ -178,7 +205,11 @@ class LaneStats(Words):
         denied: requests that a key has no right to.
         throttled: messages dropped because their key had sent more than it may.
         open_streams, backlog_rounds, credits_rounds: as they were a moment ago.
+        oldest_due_ns: when the oldest window that is accepted and not answered is due, ns of
+            CLOCK_MONOTONIC; 0 if there is none. It is written before a section begins, too, so that
+            it tells how overdue a window is whose lane hangs.
         named: streams that the slot has counters for.
+        breaker_words: of each tier, 1 while the accelerator is not asked for it but by probes.
         queue: received -> decoding starts.
         decode: a batch, divided by its windows.
         answer: decoded -> encoded.
@@ -208,6 +239,8 @@ class LaneStats(Words):
         "throttled",
     )
     GAUGES = ("open_streams", "backlog_rounds", "credits_rounds")
+    MOMENTS = ("oldest_due_ns",)
+    PEAKS = ("breaker_words",)
     STAGES = ("queue", "decode", "answer", "window", "overhead", "accelerator")
 
     turns: int
@@ -231,12 +264,14 @@ class LaneStats(Words):
     open_streams: int
     backlog_rounds: int
     credits_rounds: int
+    oldest_due_ns: int
     named: int
 
     _fields_ = (
-        *((name, _WORD) for name in (*COUNTERS, *GAUGES, "named")),
+        *((name, _WORD) for name in (*COUNTERS, *GAUGES, *MOMENTS, "named")),
         ("answered_words", _WORD * (_MAX_TIER * len(OUTCOMES))),
         ("fallback_words", _WORD * _MAX_REASON),
+        ("breaker_words", _WORD * _MAX_TIER),
         *((f"{stage}_words", _WORD * Histogram.WORDS) for stage in STAGES),
     )
 
@@ -300,13 +335,17 @@ class StreamStats(Words):
         rounds: accepted.
         rounds_erased: rounds given up as lost after a gap.
         in_time, late, preempted: windows answered; see `OUTCOMES`.
+        slow, unsure: windows that took longer, and of which less is sure, than its objectives say.
+        fallbacks: windows that the lane answered in the accelerator's stead.
         open, backlog_rounds, credits_rounds: as they were a moment ago.
+        paused: the `PauseReason` for which its controller was asked to pause; 0 if it was not.
         window: received -> encoded.
         overhead: the same, without the decoder's call.
     """
 
-    COUNTERS = ("rounds", "rounds_erased", *OUTCOMES)
+    COUNTERS = ("rounds", "rounds_erased", *OUTCOMES, "slow", "unsure", "fallbacks")
     GAUGES = ("open", "backlog_rounds", "credits_rounds")
+    PEAKS = ("paused", "burn_words")
 
     name_bytes: bytes
     rounds: int
@@ -314,13 +353,18 @@ class StreamStats(Words):
     in_time: int
     late: int
     preempted: int
+    slow: int
+    unsure: int
+    fallbacks: int
     open: int
     backlog_rounds: int
     credits_rounds: int
+    paused: int
 
     _fields_ = (
         ("name_bytes", ctypes.c_char * NAME_BYTES),
-        *((name, _WORD) for name in (*COUNTERS, *GAUGES)),
+        *((name, _WORD) for name in (*COUNTERS, *GAUGES, "paused")),
+        ("burn_words", _WORD * (len(OBJECTIVES) * len(WINDOWS))),
         ("window_words", _WORD * Octaves.WORDS),
     )
 
@@ -339,11 +383,30 @@ class StreamStats(Words):
             self.late += late - preempted
             self.preempted += preempted
 
-    def show(self, *, is_open: bool, backlog: int = 0, credit: int = 0) -> None:
+    @property
+    def answers_and_violations(self) -> tuple[int, tuple[int, int, int, int]]:
+        """Windows answered, and how many of them broke each of `qdec.slo.OBJECTIVES`."""
+        missed = self.late + self.preempted
+        return self.in_time + missed, (self.slow, missed, self.unsure, self.fallbacks)
+
+    def show(self, *, is_open: bool, backlog: int = 0, credit: int = 0, paused: int = 0) -> None:
         """Set the gauges."""
         self.open = is_open
         self.backlog_rounds = backlog
         self.credits_rounds = credit
+        self.paused = paused
+
+    def show_burn(self, rates: Sequence[Sequence[float]]) -> None:
+        """Set the burn rates: of each of `qdec.slo.OBJECTIVES`, over each of its `WINDOWS`."""
+        words = self.burn_words
+        for i, rate in enumerate(chain.from_iterable(rates)):
+            words[i] = int(rate * _BURN_UNIT)
+
+    @property
+    def burn(self) -> list[list[float]]:
+        """Likewise, as they were a moment ago."""
+        rates = [word / _BURN_UNIT for word in self.burn_words]
+        return [rates[i : i + len(WINDOWS)] for i in range(0, len(rates), len(WINDOWS))]
 
 
 class Slot:
@@ -364,8 +427,9 @@ class Slot:
         self.lane = LaneStats.at(self._memory)
         self._streams = {one.name: one for one in map(self._stream_at, range(self.lane.named))}
         for one in (self.lane, *self._streams.values()):
-            for name in one.GAUGES:  # whoever set them is gone
-                setattr(one, name, 0)
+            words = (_WORD * (ctypes.sizeof(one) // 8)).from_buffer(one)
+            for word in one.fleeting():  # whoever set them is gone
+                words[word] = 0
 
     def stream(self, name: str) -> StreamStats:
         """The counters under a name, which lie in the slot as long as there is room."""

@@ -63,12 +63,15 @@ class Replay:
             np.zeros(frame_bytes, np.uint8), np.zeros(seam_bytes, np.uint8), True
         )
 
-    def shot(self, records: Bytes, windows: Iterable[tuple[Tier, int]]) -> Iterator[Replayed]:
+    def shot(
+        self, records: Bytes, windows: Iterable[tuple[Tier | None, int]]
+    ) -> Iterator[Replayed]:
         """What each window of a shot answers.
 
         Args:
             records: ``(rounds, record_bytes)`` uint8, the shot's detectors, all of them.
-            windows: (what answered it, rounds it committed) of each, in order from the first.
+            windows: (what answered it, rounds it committed) of each, in order from the first; None
+                where nothing did (UNCERTAIN; `qdec.commit.dense.answered_by` tells).
 
         Raises:
             DataError: no windows of this geometry commit so many rounds.
@@ -81,14 +84,14 @@ class Replay:
             start += count
 
     def window(
-        self, records: Bytes, start: int, tier: Tier, count: int, before: Replayed
+        self, records: Bytes, start: int, tier: Tier | None, count: int, before: Replayed
     ) -> Replayed:
         """What one window answers behind another.
 
         Args:
             records: as of `shot`.
             start: the round of the shot at which it starts.
-            tier: what answered it.
+            tier: what answered it; None where it was passed over.
             count: rounds that it committed.
             before: what the window before it answered; `beginning` for a shot's first.
 
@@ -102,10 +105,11 @@ class Replay:
         syndrome[:reach] ^= before.seam[:reach]
         bits = np.zeros(frame_bytes + len(before.seam), np.uint8)
         feasible = True
-        for part in self._parts:
-            answers = self._decoder(window, tier, part).decode(syndrome[None])
-            bits ^= answers.bits[0]
-            feasible &= bool(answers.feasible[0])
+        if tier is not None:
+            for part in self._parts:
+                answers = self._decoder(window, tier, part).decode(syndrome[None])
+                bits ^= answers.bits[0]
+                feasible &= bool(answers.feasible[0])
         seam = carry_seam(self._code.spacetime, window, before.seam, bits[frame_bytes:])
         return Replayed(before.frame ^ bits[:frame_bytes], seam, feasible)
 

@@ -210,10 +210,20 @@ def _settled(stream: StreamConfig, config: Config, *, only_kept: bool) -> Stream
         return matching
     tuned = tune_stream(stream, kept_in(config), only_kept=only_kept)
     if tuned is None:
-        log.warning("stream %s: nothing is remembered of its tiers: matching", stream.name)
+        log.warning(
+            "stream %s: nothing is remembered of its tiers: matching",
+            stream.name,
+            extra={"stream": stream.name},
+        )
         return matching
     choice = tuned.decision.candidate
-    log.info("stream %s: %s (%s)", stream.name, choice, tuned.decision.reason)
+    log.info(
+        "stream %s: %s (%s)",
+        stream.name,
+        choice,
+        tuned.decision.reason,
+        extra={"stream": stream.name},
+    )
     ladder: dict[str, Any] = {}
     if choice.switching.tiers:
         ladder["escalate"] = tuple(tier.label for tier in choice.switching.tiers)

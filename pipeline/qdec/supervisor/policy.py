@@ -19,7 +19,7 @@ from enum import Enum
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 10.0
 # Imports and compiled codes; a child that needs longer hangs.
-_WARM_UP_S = 600.0
+WARM_UP_S = 600.0
 # A child that lived this long did not die of its own start.
 _HEALTHY_S = 30.0
 # How long a successor is on probation.
@@ -250,16 +250,6 @@ class Policy:
         """A child's loop has turned."""
         self._children[child].last_beat = now
 
-    def was_away(self, seconds: float) -> None:
-        """Nobody listened for a while: nobody's silence during it means anything.
-
-        What was before it still counts, so that a supervisor that is slow again and again finds
-        who hangs all the same.
-        """
-        for child in self._children.values():
-            child.last_beat += seconds
-            child.since += seconds
-
     def exited(self, child: int, now: float) -> None:
         """A child is gone."""
         one = self._children.pop(child, None)
@@ -436,7 +426,7 @@ class Policy:
     def _hangs(self, child: Child, now: float) -> str:
         """Why a child has to be given up, or an empty string."""
         if child.stage is Stage.WARMING:
-            return "it does not get warm" if now - child.since > _WARM_UP_S else ""
+            return "it does not get warm" if now - child.since > WARM_UP_S else ""
         if child.stage is Stage.DRAINING:
             slow = now - child.since > self._drain_s + 5
             return "it does not finish draining" if slow else ""

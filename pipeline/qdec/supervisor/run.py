@@ -28,15 +28,26 @@ from qdec.supervisor.change import incomplete, outdated, torn
 from qdec.supervisor.check import Check
 from qdec.supervisor.keys import cursor_key, curve_secret
 from qdec.supervisor.listeners import Listeners
-from qdec.supervisor.notify import notify, watchdog_interval_s
-from qdec.supervisor.policy import Action, Assign, Drain, HandOver, Kill, Policy, Role, Spawn
+from qdec.supervisor.lookout import Lookout
+from qdec.supervisor.notify import notify
+from qdec.supervisor.policy import (
+    WARM_UP_S,
+    Action,
+    Assign,
+    Drain,
+    HandOver,
+    Kill,
+    Policy,
+    Role,
+    Spawn,
+)
 from qdec.supervisor.slots import Slots
 from qdec.supervisor.table import ACCELERATOR, GATEWAY, LANE, changed_posts, process_table
+from qdec.supervisor.telling import Teller, describe, extension
+from qdec.supervisor.vigil import Vigil
 
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
-# A loop that has not turned for so long did not listen either: it was stopped, or its machine was.
-_AWAY_S = 0.5
 _DYING_S = 0.05
 
 
@@ -71,13 +82,16 @@ class Supervisor:
         self._accelerator = self._arena.share_accelerator()
         self._doorbells = Doorbells.create(_slots_in_use(config))
         self._policy = Policy(process_table(config), config.service.stall_s, config.service.drain_s)
+        self._lookout = Lookout(self._arena, self._slots, self._policy)
+        self._vigil = Vigil(config.service.stall_s, config.service.overdue_s)
+        self._teller = Teller(WARM_UP_S)
+        self._reload_words = ""
         self._processes: dict[int, _Process] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._announced = False
         self._give_up: float | None = None
         self._failure: ConfigError | None = None
-        self._next_watchdog = 0.0
         self._checking: Check | None = None
         self._wanted: dict[str, Making] = {}
         self._previous: Config | None = None
@@ -92,26 +106,25 @@ class Supervisor:
             ConfigError: a lane could not start with this configuration.
         """
         wake = self._catch_signals()
-        turned, away = time.monotonic(), False
+        patience_s = 0.0
         try:
             while not self._policy.stopped:
-                before, turned = turned, time.monotonic()
-                # Twice in a row it is slow, and whoever is silent may still hang.
-                away = turned - before > _AWAY_S and not away
-                if away:
-                    log.warning("the supervisor was away for %.1f s", turned - before)
-                    self._policy.was_away(turned - before)
-                for action in self._policy.decide(time.monotonic()):
-                    self._carry_out(action)
-                for selected, _ in self._selector.select(_TICK_S):
+                self._selector.select(patience_s)
+                # The supervisor may stand still anywhere. So children are judged by what they have
+                # said until now, all of which is read: what comes later speaks for them alone.
+                now = time.monotonic()
+                for selected, _ in self._selector.select(0):
                     if selected.data is None:
                         wake.recv(64)
                     else:
                         self._listen(selected.data)
+                patience_s = _TICK_S
                 self._reap()
-                self._flush()
                 self._obey_signals()
                 self._finish_reload()
+                for action in self._policy.decide(now):
+                    self._carry_out(action)
+                self._flush()
                 self._show()
                 self._report()
                 self._enforce_drain()
@@ -172,6 +185,7 @@ class Supervisor:
                 f"--control-fd={theirs.fileno()}",
                 f"--arena-fd={arena}",
                 f"--parent={os.getpid()}",
+                f"--role={role.name}",
                 "--doorbells",
                 *map(str, bells),
             ],
@@ -316,8 +330,9 @@ class Supervisor:
                 self._reload()
             elif number in (signal.SIGTERM, signal.SIGINT) and self._give_up is None:
                 log.info("draining: answering what was accepted")
-                notify("STOPPING=1", "STATUS=draining")
-                self._give_up = time.monotonic() + self._config.service.drain_s + 5
+                patience = self._config.service.drain_s + 5
+                self._give_up = time.monotonic() + patience
+                notify("STOPPING=1", "STATUS=draining", extension(patience + 5))
                 self._policy.stop()
 
     def _enforce_drain(self) -> None:
@@ -342,11 +357,13 @@ class Supervisor:
             return
         if self._checking is not None:
             self._checking.give_up()
+        self._reload_words = "checking a new configuration"
         self._checking = Check(candidate, self._path)
 
     def _refuse_reload(self, why: str) -> None:
         log.error("the new configuration is refused, the old one stays: %s", why)
-        notify("READY=1", "STATUS=serving; the last reload was refused")
+        self._reload_words = "the last reload was refused"
+        notify("READY=1")
 
     def _finish_reload(self) -> None:
         check = self._checking
@@ -371,7 +388,8 @@ class Supervisor:
         self._previous, self._wanted = self._config, wanted
         self._adopt(new, posts)
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
-        notify("READY=1", "STATUS=serving")
+        self._reload_words = ""
+        notify("READY=1")
 
     def _open_streams(self) -> set[str]:
         """Configured streams that clients have open, as far as lanes have shown it."""
@@ -410,7 +428,8 @@ class Supervisor:
         self._previous = None
         self._listeners.adopt(before)
         self._adopt(before, {(role, post) for role, post in posts if post is not None})
-        notify("READY=1", "STATUS=serving; the last change was taken back")
+        self._reload_words = "the last change was taken back"
+        notify("READY=1")
 
     def _adopt(self, new: Config, posts: set[tuple[str, int]]) -> None:
         """Go by a configuration; processes at some posts get successors that are warm with it."""
@@ -432,6 +451,7 @@ class Supervisor:
             self._policy.supersede(post for post in posts if post not in changed)
         self._config = new
         self._policy.adopt(process_table(new), new.service.stall_s, new.service.drain_s)
+        self._vigil.adopt(new.service.stall_s, new.service.overdue_s)
         for one in self._policy.children:
             self._tell(one.id, "configure", config=self._config_json())
 
@@ -440,12 +460,21 @@ class Supervisor:
             self._announced = True
             endpoints = ", ".join(e for lane in self._config.lane for e in lane.endpoints)
             log.info("ready: %s", endpoints)
-            notify("READY=1", f"STATUS=serving on {endpoints}", f"MAINPID={os.getpid()}")
-        interval = watchdog_interval_s()
+            notify("READY=1", f"MAINPID={os.getpid()}")
         now = time.monotonic()
-        if interval and self._policy.ready and now >= self._next_watchdog:
-            self._next_watchdog = now + interval
-            notify("WATCHDOG=1")
+        if self._give_up is not None:
+            self._teller.ping(now)  # it will be given up in time
+            return
+        verdict = self._vigil.look(now, self._lookout.sights(self._config))
+        for one in verdict.give_up:
+            self._carry_out(Kill(one.child, one.reason))
+        if not self._announced:
+            self._teller.warming(now)
+        state = self._lookout.state(self._config)
+        words = describe(state, verdict.worry, self._reload_words, started=self._announced)
+        self._teller.words(now, words)
+        if self._announced and not verdict.worry:
+            self._teller.ping(now)
 
 
 def _doors(config: Config) -> list[tuple[str, ...]]:

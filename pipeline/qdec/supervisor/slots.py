@@ -35,6 +35,10 @@ class Slots:
         self._writer[child] = slot
         return slot
 
+    def of(self, child: int) -> int | None:
+        """The slot that a child writes to, if it has one."""
+        return self._writer.get(child)
+
     def release(self, child: int) -> None:
         """A child is gone for good."""
         slot = self._writer.pop(child, None)

@@ -17,6 +17,7 @@ from qdec.bits import Bytes
 from qdec.client import Commits
 from qdec.codes import Part
 from qdec.commit import Flag
+from qdec.commit.dense import answered_by
 from qdec.errors import DataError
 from qdec.match import Tier
 from qdec.match.replay import Replay, Replayed
@@ -145,11 +146,12 @@ class Judge:
         found.erased += flags & (Flag.ERASURE | Flag.ERASURE_IGNORED) != 0
 
     def _is_right(self, row: np.void, detectors: Bytes, handed: Replayed) -> bool:
-        first, count, tier = int(row["first_round"]), int(row["count"]), Tier(int(row["tier"]))
+        first, count = int(row["first_round"]), int(row["count"])
+        tier = answered_by(int(row["tier"]), int(row["flags"]))
         base = first - first % self._length if self._length else 0
         shot = detectors[base : base + self._length] if self._length else detectors
         replays = [self._replay]
-        if self._other is not None and tier.accelerated:
+        if self._other is not None and tier is not None and tier.accelerated:
             sent = int(row["t_send"])
             if any(begin <= sent <= end for begin, end in self._garbled):
                 replays.append(self._other)
