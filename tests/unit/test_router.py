@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import zmq
@@ -34,3 +35,20 @@ def test_a_message_that_came_before_is_not_waited_for() -> None:
             router.close()
             os.close(read)
             os.close(write)
+
+
+def test_nobody_can_tell_the_ids_of_connections() -> None:
+    """Who could would take the next one, at which libzmq aborts, or that of who has just left."""
+    ids = []
+    for _ in range(2):
+        ctypes.CDLL(None).srand(1)  # as every process begins
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            router = Router(context, ("inproc://router",))
+            peer.linger = 0
+            peer.connect("inproc://router")
+            peer.send(b"hello")
+            found = router.receive()
+            assert found is not None
+            ids.append(found[0])
+            router.close()
+    assert ids[0] != ids[1]

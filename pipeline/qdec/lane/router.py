@@ -6,8 +6,10 @@ carries its user. Without one there is no handshake to judge, and everybody is `
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import secrets
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -72,6 +74,7 @@ class Router:
         # Asking libzmq for a message's user takes longer than receiving it.
         self._users: dict[bytes, str] = {}
         self._door = ZapDoor(context, access, on_refusal) if self._secured else None
+        _hide_ids()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
@@ -215,6 +218,16 @@ class Router:
         self._socket.close(linger=_LINGER_MS)
         if self._door is not None:
             self._door.close()
+
+
+def _hide_ids() -> None:
+    """Have the ids that libzmq gives to connections begin where nobody can tell.
+
+    It takes the first from C's `rand`, never seeds it, and counts up from there. A client that chooses
+    the id which comes next makes libzmq abort, and who chooses that of a client that has just left is
+    taken for it.
+    """
+    ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
 _HANDSHAKE_FAILED = (
