@@ -223,9 +223,9 @@ class Router:
 def _hide_ids() -> None:
     """Have the ids that libzmq gives to connections begin where nobody can tell.
 
-    It takes the first from C's `rand`, never seeds it, and counts up from there. A client that chooses
-    the id which comes next makes libzmq abort, and who chooses that of a client that has just left is
-    taken for it.
+    It takes the first from C's `rand`, never seeds it, and counts up from there. A client that
+    chooses the id which comes next makes libzmq abort, and who chooses that of a client that has
+    just left is taken for it.
     """
     ctypes.CDLL(None).srand(secrets.randbits(32))
 
