@@ -266,6 +266,14 @@ def test_who_sends_too_much_is_told_now_and_then() -> None:
     assert len(tell(lane, A, encode(Status(1)))) == 1
 
 
+def test_a_key_that_was_taken_out_cannot_flood_the_lane_with_what_it_has_open() -> None:
+    lane = locked(grant())
+    lane.core.configure(config())
+    replies = [reply for _ in range(5000) for reply in tell(lane, A, encode(Status(1)))]
+    assert 100 <= len(replies) <= 102
+    assert lane.stats["throttled"] >= 4899
+
+
 def test_a_reload_takes_rights_away_at_once() -> None:
     lane = locked(grant(streams=["*"], guests=True))
     tell(lane, A, *opening())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import zmq
 import zmq.utils.monitor
 
-from qdec.bus.endpoints import is_ipv6, is_tcp
+from qdec.bus.endpoints import check_endpoint, is_ipv6, is_tcp
 from qdec.bus.wire import MAX_PARTS
 from qdec.errors import ConfigError
 from qdec.security.access import LOCAL, Access
@@ -35,6 +35,8 @@ _LINGER_MS = 2000
 _HANDSHAKE_MS = 10_000
 # Peers whose users are remembered.
 _MAX_KNOWN = 4096
+# Parts dropped together of a message that has more of them than any may.
+_SKIPPED = 256
 # Events of the monitor looked at together.
 _NEWS = 256
 # Failed before anybody was asked who it is: no CURVE, or with another service's key. Whom the ZAP
@@ -65,11 +67,14 @@ class Router:
             listening: descriptors of sockets that listen already, by endpoint; they stay open.
 
         Raises:
-            ConfigError: an endpoint cannot be bound.
+            ConfigError: an endpoint cannot be bound, or is plain TCP beyond loopback.
         """
+        for endpoint in filter(is_tcp, endpoints):
+            check_endpoint(endpoint, secured=secret is not None)
         self._on_refusal = on_refusal
         self._listening = listening or {}
         self._rarely = Rarely(log)
+        self._surplus = False
         self._secured = secret is not None
         # Asking libzmq for a message's user takes longer than receiving it.
         self._users: dict[bytes, str] = {}
@@ -129,8 +134,10 @@ class Router:
     def receive(self) -> tuple[bytes, list[bytes], str] | None:
         """The next message, (peer, its parts, its user), or None.
 
-        Parts beyond what is legal are dropped.
+        Parts beyond one more than is legal are dropped, by `skip`.
         """
+        while not self.skip():
+            pass
         sock = self._socket
         try:
             peer = sock.recv(zmq.NOBLOCK)
@@ -141,10 +148,24 @@ class Router:
         if user is None:
             user = self._introduced(peer, parts)
         while sock.getsockopt(zmq.RCVMORE):
-            part = sock.recv()
-            if len(parts) <= MAX_PARTS:
-                parts.append(part)
+            parts.append(sock.recv())
+            if len(parts) > MAX_PARTS:
+                self._surplus = True
+                break
         return peer, parts or [b""], user
+
+    def skip(self) -> bool:
+        """Drop parts of a message that has too many, up to a bound. False if there may be more.
+
+        A message may have millions, and whoever waits for the lane must not wait for all of them.
+        """
+        if self._surplus:
+            for _ in range(_SKIPPED):
+                if not self._socket.getsockopt(zmq.RCVMORE):
+                    self._surplus = False
+                    break
+                self._socket.recv()
+        return not self._surplus
 
     def _introduced(self, peer: bytes, parts: list[bytes]) -> str:
         """The user of a peer not known yet; takes the message's first part, which carries it."""
