@@ -239,6 +239,7 @@ def main() -> int:
                 windows=str(GEOMETRY),
                 keys=friend,
             ) as stream:
+                stream.on_event = lambda line: print(f"honest stream: {line}", file=sys.stderr)
                 for one in attackers:
                     one.start()
                 begin = time.monotonic()
