@@ -32,11 +32,14 @@ gpu-check:
 	$(GPU_PYTHON) -m pytest tests/gpu; tested=$$?; \
 	$(GPU_PYTHON) perf/gpu.py --save $(GPU_ARGS) && exit $$tested
 
+# Unit tests share the cores; services and faults have the machine to themselves.
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --dist loadfile tests/unit
+	$(BIN)/pytest -m "not slow" --ignore tests/unit
 
 test-all: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile tests/unit
+	$(BIN)/pytest --ignore tests/unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from on_gpu.cases import (
     compile_case,
     write_weights,
 )
-from on_gpu.figures import arrivals, then_traffic, unpack_traffic
+from on_gpu.figures import arrivals, settle_traffic, then_traffic, unpack_traffic
 from on_gpu.plans import nothing
 from on_gpu.roofline import loads
 from on_gpu.section import Row
@@ -68,14 +68,17 @@ def launches(compiled: Compiled, models: Models) -> list[Row]:
                 "batch": batch,
                 "input": "x".join(map(str, kind.shape)),
                 "window B": kind.unpack.window_bytes,
-                "record B": kind.then.record.size,
+                "record B": kind.record.size,
                 "unpack grid": "x".join(map(str, unpack.grid)),
                 "each": unpack.windows_each,
                 "shared B": unpack.shared,
                 "then": then.kernel,
                 "its grid": "x".join(map(str, then.grid)),
                 "unpack MB": unpack_traffic(kind.unpack, batch, _HALF).device / 1e6,
-                "then MB": then_traffic(kind.then, batch, _HALF).device / 1e6,
+                "settle shared B": kind.settle.shared if kind.settle else "",
+                "settle MB": settle_traffic(kind, batch, 0).device / 1e6,
+                "back B": kind.settle.record.short * batch if kind.settle else "",
+                "then MB": then_traffic(kind, batch, _HALF).device / 1e6,
                 "GMAC": macs,
             }
         )

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdec.cuda.plan import EdgePlan, ResidualPlan, UnpackPlan
+from qdec.accelerator.gpu_kinds import GpuKind
+from qdec.cuda.plan import ResidualPlan, UnpackPlan
 from qdec.neural.ising.network import Architecture
 
 
@@ -129,12 +130,28 @@ def unpack_traffic(plan: UnpackPlan, windows: int, itemsize: int) -> Traffic:
     return Traffic(tables + windows * plan.elements * itemsize, windows * plan.window_bytes)
 
 
-def then_traffic(plan: EdgePlan | ResidualPlan, windows: int, itemsize: int) -> Traffic:
-    """Tables once, the network's output; the records, and of a residual the windows."""
-    tables = sum(one.nbytes for one in plan.tables)
+def then_traffic(kind: GpuKind, windows: int, itemsize: int) -> Traffic:
+    """Tables once, the network's output; the records, and of a residual the windows.
+
+    Records of a kind that is settled on the device stay there.
+    """
+    plan = kind.then
+    device = sum(one.nbytes for one in plan.tables) + windows * plan.elements * itemsize
     again = plan.record.window_bytes if isinstance(plan, ResidualPlan) else 0
-    device = tables + windows * plan.elements * itemsize
-    return Traffic(device, windows * (plan.record.size + again))
+    records = windows * plan.record.size
+    if kind.settle is not None:
+        return Traffic(device + records, 0)
+    return Traffic(device, records + windows * again)
+
+
+def settle_traffic(kind: GpuKind, windows: int, left: int) -> Traffic:
+    """Tables, log-odds and windows once; what is said of each, and the log-odds of `left`."""
+    if kind.settle is None:
+        return Traffic(0, 0)
+    record = kind.settle.record
+    device = sum(one.nbytes for one in kind.settle.tables) + windows * kind.then.record.size
+    each = kind.unpack.window_bytes + record.short
+    return Traffic(device, windows * each + left * (record.size - record.short))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Every part is captured up to twenty times in one graph, so that launching it is not in its time.
 *floor*: the bytes that a kernel cannot do without, over the measured rates of a copy on the device
 and of one from the host's memory. *host*: what the processor does with a batch's records: matching,
-mostly.
+mostly. *settled*: the share of windows of which that is only to take the device's answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from on_gpu.cases import ACCURATE, FAST, SPEED, Case, compile_case
-from on_gpu.figures import Budget, ratio, then_traffic, unpack_traffic
+from on_gpu.figures import Budget, ratio, settle_traffic, then_traffic, unpack_traffic
 from on_gpu.lab import pages
 from on_gpu.section import Given
 from qdec.accelerator.gpu_frame import Frame, StreamKind
@@ -61,9 +61,20 @@ def _case(given: Given, case: Case, budget: Budget, device_rate: float, host_rat
         whole_us = statistics.median(lab.timed(stream, whole))
         x, y = (on.program.dtypes[name].itemsize for name in (on.input, on.output))
         unpack = unpack_traffic(kind.unpack, size, x).floor_us(device_rate, host_rate)
-        then = then_traffic(kind.then, size, y).floor_us(device_rate, host_rate)
+        then = then_traffic(kind, size, y).floor_us(device_rate, host_rate)
+        records = np.array(frame.records(size))
+        settled: dict[str, float | None] = {}
+        if kind.settle is not None:
+            left = int((kind.settle.record.read(records)[1]["settled"] == 0).sum())
+            floor = settle_traffic(kind, size, left).floor_us(device_rate, host_rate)
+            settled = {
+                "settled": 1 - left / size,
+                "settle us": taken["settle"],
+                "floor of settle": floor,
+                "of that floor": ratio(taken["settle"], floor),
+            }
         some = np.ascontiguousarray(windows[:size])
-        host = _host(kind, some, np.array(frame.records(size)), min(2.0, budget.left / 4))
+        host = _host(kind, some, records, min(2.0, budget.left / 4))
         given.emit(
             {
                 **case.columns,
@@ -77,6 +88,7 @@ def _case(given: Given, case: Case, budget: Budget, device_rate: float, host_rat
                 "residual us": taken["then"],
                 "its floor": then,
                 "of its floor": ratio(taken["then"], then),
+                **settled,
                 "graph us": whole_us,
                 "network/graph": ratio(taken["network"], whole_us),
                 "host us": host,

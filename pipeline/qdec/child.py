@@ -90,8 +90,9 @@ def main(run: Callable[[Child], int], argv: list[str] | None = None) -> NoReturn
     channel = Channel(socket.socket(fileno=options.control_fd))
     child = Child(channel, options.arena_fd, options.doorbells)
     status = _status(run, child)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for words in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk must not change how it ends
+            words.flush()
     # Nothing is left to clean up, and interpreter shutdown takes longer than a restart.
     os._exit(status)
 

@@ -88,6 +88,8 @@ class StreamDefaults(_Frozen):
         windows: ``auto``, ``whole`` or ``W,C``.
         deadline_us: from a window's last byte in the lane to its commit.
         ring_rounds: rounds a stream may have in flight; raised to two windows where needed.
+        credit: how many of them it may have: ``ring``, all of them; or ``latency``, as many as are
+            answered in time, for sources that give up what there is no credit for.
         confidence: whether commits say how sure they are; matching a window then takes some four
             times as long.
         escalate: tiers that are asked next, in this order, where `tier` is not sure enough.
@@ -101,6 +103,7 @@ class StreamDefaults(_Frozen):
     windows: str = "auto"
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     ring_rounds: Annotated[int, Field(ge=2, le=1 << 22)] = 16384
+    credit: Literal["ring", "latency"] = "ring"
     confidence: bool = False
     escalate: Annotated[tuple[str, ...], _FromList, Field(max_length=4)] = ()
     escalate_below: Annotated[float, Field(gt=0, lt=1)] = 0.9

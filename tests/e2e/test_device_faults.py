@@ -16,12 +16,11 @@ from helpers.accelerated import (
     table,
     wait_for_accelerators,
 )
-from helpers.failing_accelerator import FAULT_FILE, PROGRAM
+from helpers.failing_accelerator import FAULT_FILE, MODULE
 from helpers.services import PATIENT, wait_for_log
 from qdec.accelerator.exits import STATUSES
 from qdec.client import open_stream, service_status
 from qdec.errors import DeviceFault
-from qdec_tools import service as services
 from qdec_tools.service import running_service
 
 TESTS = Path(__file__).parents[1]
@@ -33,13 +32,12 @@ def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "fault"
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     monkeypatch.setenv(FAULT_FILE, str(path))
-    monkeypatch.setattr(services, "_CHILD", PROGRAM)
     return path
 
 
 def test_faults_in_mid_stream_are_named_and_lanes_go_on(tmp_path: Path, fault: Path) -> None:
     faults = [one for one in DeviceFault if one is not DeviceFault.START]
-    with running_service(tables=table(tmp_path, "s", SOON_US)) as service:
+    with running_service(tables=table(tmp_path, "s", SOON_US), program=MODULE) as service:
         wait_for_log(service, SERVES)
         with open_stream(service.endpoint, "s", patience=PATIENT) as stream:
             client = Client(stream, 40_000, seed=5)
@@ -64,7 +62,7 @@ def test_a_device_that_does_not_start_keeps_no_service_from_starting(
     tmp_path: Path, fault: Path
 ) -> None:
     fault.write_text(DeviceFault.START.name)
-    with running_service(tables=table(tmp_path, "s", SOON_US)) as service:
+    with running_service(tables=table(tmp_path, "s", SOON_US), program=MODULE) as service:
         status = STATUSES[DeviceFault.START]
         wait_for_log(service, f"{DeviceFault.START.value} (exit status {status})")
         wait_for_log(service, "ready: ")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +35,7 @@ from qdec.errors import Refused, ServiceUnavailable, WireCode
 from qdec.match import Tier
 from qdec.match.offline import decode_shots
 from qdec.windows import Geometry
+from qdec_tools.chaos.proxy import Proxy
 from qdec_tools.circuits import memory
 from qdec_tools.service import running_service
 
@@ -110,10 +109,10 @@ def test_a_broken_connection_changes_no_answer() -> None:
     records = rounds_of_a_shot(1000, seed=3)
     with (
         running_service(transport="tcp") as service,
-        proxy(service.endpoint) as (front, cut),
-        open_guest(service, endpoint=front) as stream,
+        Proxy(service.endpoint) as proxy,
+        open_guest(service, endpoint=proxy.endpoint) as stream,
     ):
-        commits = stream_all(stream, records, {250: cut, 600: cut})
+        commits = stream_all(stream, records, {250: proxy.cut, 600: proxy.cut})
         assert answers_in(commits) == undisturbed(records)
         assert stream.resumes >= 1
 
@@ -278,52 +277,3 @@ def test_streams_are_redirected_to_their_lane(tmp_path: Path) -> None:
 def test_no_service_is_a_clear_error() -> None:
     with pytest.raises(ServiceUnavailable, match="is the service running"):
         open_stream("ipc:///nowhere/at-all.ipc", "x", patience=Patience(answer_s=0.05, open_s=0.2))
-
-
-@contextmanager
-def proxy(endpoint: str) -> Iterator[tuple[str, object]]:
-    """A TCP relay in front of an endpoint, and a function that cuts every connection."""
-    host, port = endpoint.removeprefix("tcp://").split(":")
-    listener = socket.create_server(("127.0.0.1", 0))
-    pairs: list[socket.socket] = []
-    lock = threading.Lock()
-    stopping = threading.Event()
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        for one in (source, sink):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        while not stopping.is_set():
-            try:
-                client, _ = listener.accept()
-                server = socket.create_connection((host, int(port)))
-            except OSError:
-                return
-            with lock:
-                pairs.extend((client, server))
-            for a, b in ((client, server), (server, client)):
-                threading.Thread(target=pump, args=(a, b), daemon=True).start()
-
-    def cut() -> None:
-        with lock:
-            while pairs:
-                one = pairs.pop()
-                with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}", cut
-    finally:
-        stopping.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        cut()
-        thread.join(5)

@@ -102,11 +102,12 @@ def test_an_engine_that_cannot_be_had_is_refused_where_nothing_may_take_its_plac
     config: Path,
 ) -> None:
     written(config, f'{NETWORK}[accelerator]\nengine = "tensorrt"\nfallback = false', "")
-    done = qdec("serve", "--config", str(config))
-    assert done.returncode == 78, done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith('qdec: engine = "tensorrt" cannot be had: ')
-    assert last.endswith("under [accelerator]")
+    for more in ("--check", None):
+        done = qdec("serve", "--config", str(config), *([more] if more else []))
+        assert done.returncode == 78, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith('qdec: engine = "tensorrt" cannot be had: ')
+        assert last.endswith("under [accelerator]")
 
 
 @needs_no_gpu

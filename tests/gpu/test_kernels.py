@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.component_cases import check_components, random_case, random_table
 from helpers.kernel_cases import (
     FLOATS,
     check_edges,
@@ -107,6 +108,15 @@ def test_edges(run: OnDevice, count: int, quads: int, real: Real, half: bool) ->
     change = logits_like((count, table.elements), rng, real)
     make_sick(change, rng)
     check_edges(run, table, change, real, half, run.kernels.device)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.1])
+@pytest.mark.parametrize("window_bytes", [1, 33, 273])
+def test_components(run: OnDevice, window_bytes: int, density: float) -> None:
+    rng = np.random.default_rng(window_bytes)
+    for apart in (0.0, 8.0):
+        table = random_table(rng, window_bytes, 4.0, 9, apart)
+        check_components(run, table, *random_case(rng, table, 16, density))
 
 
 def test_ising_windows(run: OnDevice) -> None:

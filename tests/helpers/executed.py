@@ -13,6 +13,7 @@ from qdec.accelerator.gpu import GpuExecutor
 from qdec.accelerator.gpu_kinds import GpuKind, Programs, gpu_kind
 from qdec.accelerator.link import Link
 from qdec.accelerator.stats import AcceleratorStats
+from qdec.accelerator.work import Terms
 from qdec.accelerator.worker import Worker
 from qdec.arena import Arena
 from qdec.bits import Bytes
@@ -34,13 +35,14 @@ CODE = Code.from_circuit(CIRCUIT)
 BUCKETS = (1, 4, 8)
 FAR = 1 << 60
 PATIENCE_S = 30.0
+HANG_NS = 60 * 10**9  # emulated kernels take their time on a busy machine
 MIDDLE = Window(3, 9, 3, 13)
 SHOWN = Geometry(6, 3)
 
 
-def soft() -> CompiledWindow:
+def soft(window: Window = MIDDLE) -> CompiledWindow:
     model = FoldedModel(shipped_model("speed").network, precision="fp32")
-    return compile_window(CODE, Tier.SPEED, SHOWN, MIDDLE, model=model)
+    return compile_window(CODE, Tier.SPEED, SHOWN, window, model=model)
 
 
 def confident() -> CompiledWindow:
@@ -60,8 +62,9 @@ def matching() -> CompiledWindow:
     return compile_window(CODE, Tier.MATCHING, SHOWN, MIDDLE)
 
 
-def windows_of(shots: int, window: Window = MIDDLE, seed: int = 5) -> Bytes:
-    events = CIRCUIT.compile_detector_sampler(seed=seed).sample(shots, bit_packed=True)
+def windows_of(shots: int, window: Window = MIDDLE, seed: int = 5, *, noise: float = 0.02) -> Bytes:
+    circuit = CIRCUIT if noise == 0.02 else memory(3, 12, noise)
+    events = circuit.compile_detector_sampler(seed=seed).sample(shots, bit_packed=True)
     records = CODE.layout.to_records(events)[:, window.start : window.end]
     return np.ascontiguousarray(records).reshape(shots, -1)
 
@@ -75,6 +78,8 @@ class Bench:
         decoders: dict[int, CompiledWindow],
         programs: Programs,
         streams: int = 2,
+        *,
+        settle: bool = True,
     ) -> None:
         self.arena = Arena.create()
         memory_, exchanges = self.arena.share_exchanges(2)
@@ -83,7 +88,7 @@ class Bench:
         mine = [self.arena.share_exchange(slot) for slot in range(2)]
         self.links = [Link(one, self.words, lambda: None) for one in mine]
 
-        made = {number: gpu_kind(one, programs) for number, one in decoders.items()}
+        made = {number: gpu_kind(one, programs, settle=settle) for number, one in decoders.items()}
         self.kinds: dict[int, GpuKind] = {n: one for n, one in made.items() if one is not None}
         sizes = {n: kind.unpack.window_bytes for n, kind in self.kinds.items()}
         kinds = {
@@ -98,6 +103,7 @@ class Bench:
             batch=BUCKETS[-1],
             stats=self.words,
             executor=self.executor,
+            terms=Terms(hang_ns=HANG_NS),
         )
 
     def ask(self, kind: int, syndromes: Bytes, lane: int = 0) -> int:

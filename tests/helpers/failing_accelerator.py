@@ -1,11 +1,10 @@
 """An accelerator process whose device fails when a test says so, and a service that starts it.
 
-As a program it is that process. Only a supervisor that a test has changed (`install`) starts it.
+As a program it is that process. Only a supervisor that a test has changed (`main`) starts it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,34 +13,22 @@ from qdec.accelerator.executor import Completion, Executor, Job
 from qdec.accelerator.process import Accelerator
 from qdec.accelerator.work import StreamTerms
 from qdec.bits import Bytes
-from qdec.child import main
-from qdec.config import Config
+from qdec.child import main as be_child
 from qdec.errors import DeviceError, DeviceFault
-from qdec.supervisor import run
-from qdec.supervisor.policy import Role
-from qdec.supervisor.table import ACCELERATOR, process_table
+from qdec.supervisor.table import ACCELERATOR
+from qdec_tools.chaos.changed import replace_modules
 
 MODULE = "helpers.failing_accelerator"
 # The file that a fault is read from, once.
 FAULT_FILE = "QDEC_TESTS_FAULT"
-# What a service's process runs instead of `qdec`.
-PROGRAM = (
-    "import sys; from qdec.lane.realtime import die_with_parent; "
-    "die_with_parent(int(sys.argv.pop(1))); "
-    f"from {MODULE} import install; install(); from qdec.cli import main; main()"
-)
 
 
-def install() -> None:
-    """Have this process's supervisor start failing accelerators."""
+def main() -> None:
+    """Be ``qdec``, whose supervisor starts failing accelerators."""
+    from qdec.cli import main
 
-    def table(config: Config) -> tuple[Role, ...]:
-        return tuple(
-            dataclasses.replace(role, module=MODULE) if role.name == ACCELERATOR else role
-            for role in process_table(config)
-        )
-
-    run.process_table = table
+    replace_modules({ACCELERATOR: MODULE})
+    main()
 
 
 def _fault() -> DeviceFault | None:
@@ -87,4 +74,4 @@ class FailingAccelerator(Accelerator):
 
 
 if __name__ == "__main__":
-    main(lambda child: FailingAccelerator(child).run())
+    be_child(lambda child: FailingAccelerator(child).run())

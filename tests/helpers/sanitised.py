@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from helpers.component_cases import check_components, random_case, random_table
 from helpers.emulated import SANITISE, emulation
 from helpers.kernel_cases import (
     check_edges,
@@ -38,6 +39,9 @@ def main() -> None:
         make_sick(logits, rng)
         check_residual(run, residual, batch, logits, "f16", device)
         edges = random_edge_table(rng, quads, quads + 3)
+        for apart in (0.0, 2.0):
+            components = random_table(rng, window_bytes, 3.0, 5, apart)
+            check_components(run, components, *random_case(rng, components, count, 0.1))
         check_edges(run, edges, logits_like((count, 4 * quads), rng, "f32"), "f32", True, device)
     print("clean")
 

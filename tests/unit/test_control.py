@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -78,3 +81,25 @@ def test_a_child_keeps_orders_that_arrive_together(ends: tuple[Channel, Channel]
     assert child.wait_for("warm") == {"op": "warm", "key": "00"}
     assert child.wait_for("serve") == {"op": "serve", "lane": 1}
     assert child.wait_for("serve") is None  # drain
+
+
+def test_a_full_disk_does_not_change_how_a_child_ends() -> None:
+    """Its last words cannot be written; its status is what the supervisor goes by."""
+    ours, theirs = socket.socketpair()
+    program = (
+        "import os, sys; from qdec.child import main; main(lambda child: print('last words') or 7)"
+    )
+    fd = theirs.fileno()
+    options = [f"--control-fd={fd}", "--arena-fd=0", f"--parent={os.getpid()}"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *options],
+            stdout=full,
+            stderr=full,
+            pass_fds=[fd],
+            timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )
+    ours.close()
+    theirs.close()
+    assert done.returncode == 7

@@ -25,6 +25,7 @@ from qdec.accelerator.exchange import Status
 from qdec.bits import Bytes
 from qdec.errors import DeviceError, DeviceFault
 from qdec.match import Answers, CompiledWindow, Tier
+from qdec.match.settled import Settled
 from qdec.neural.engine import CompiledNetwork, Floats
 from qdec.windows import Window
 
@@ -36,11 +37,13 @@ def bench_on(
     decoders: dict[int, CompiledWindow],
     dtype: Any = np.float32,
     streams: int = 2,
+    *,
+    settle: bool = True,
 ) -> Bench:
     def programs(network: Any, size: tuple[int, int, int]) -> Any:
         return EmulatedProgram(runtime, network, BUCKETS, dtype)
 
-    return Bench(runtime, decoders, programs, streams)
+    return Bench(runtime, decoders, programs, streams, settle=settle)
 
 
 @pytest.mark.parametrize("make", [soft, ising, confident, matching])
@@ -106,6 +109,37 @@ def test_streams_run_side_by_side_and_nothing_is_waited_for() -> None:
     assert found.keys() == asked.keys()
     for at, wanted in asked.items():
         same(found[at], wanted)
+
+
+@pytest.mark.parametrize("window", [MIDDLE, Window(0, 13, 13, 13)], ids=str)
+def test_answers_of_the_device_are_those_of_all_log_odds(window: Window) -> None:
+    """Of windows that have one, the host never sees the log-odds."""
+    decoder = soft(window)
+    inner: Any = decoder
+    handed: list[int] = []
+    put = inner.ahead.put
+
+    def see(syndromes: Bytes, found: Any) -> None:
+        handed.append(len(found.odds) if isinstance(found, Settled) else len(found))
+        put(syndromes, found)
+
+    inner.ahead.put = see
+    syndromes = windows_of(40, window, noise=0.008)
+    answers = []
+    for settle in (True, False):
+        bench = bench_on(EmulatedRuntime(), {7: decoder}, settle=settle)
+        slot = bench.ask(7, syndromes)
+        answers.append(bench.answers(1)[0, slot])
+    same(*answers)
+    assert answers[0].tiers is None
+    assert 0 < handed[0] < 30, "some are left to the host"
+    assert handed[1] == 40
+
+
+def test_decoders_that_say_how_sure_they_are_get_all_log_odds() -> None:
+    bench = bench_on(EmulatedRuntime(), {7: soft(), 8: confident()})
+    assert bench.kinds[7].settle is not None
+    assert bench.kinds[8].settle is None
 
 
 class Sick:

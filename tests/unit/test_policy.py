@@ -425,3 +425,22 @@ def test_a_role_that_leaves_the_table_is_not_replaced() -> None:
     assert one.decide(1.2) == []
     one.table = (LANE, GATEWAY)
     assert one.decide(1.3) == [Spawn(GATEWAY)]
+
+
+def test_spares_that_die_do_not_keep_a_dead_lane_from_being_replaced_at_once() -> None:
+    """A spare that had become warm did not die of its start."""
+    one = policy()
+    lane, spare = served(one)
+    now = 0.0
+    for _ in range(6):
+        one.exited(spare, now)
+        while not (spawned := [a for a in one.decide(now) if isinstance(a, Spawn)]):
+            now += 0.05
+            one.beat(lane, now)
+        spare = one.spawned(spawned[0].role, now)
+        now += 1.0
+        one.warmed(spare, now)
+        one.beat(lane, now)
+    one.exited(spare, now)
+    one.exited(lane, now)
+    assert Spawn(LANE) in one.decide(now)

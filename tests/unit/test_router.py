@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 import zmq
@@ -84,3 +87,39 @@ def test_nobody_can_tell_the_ids_of_connections() -> None:
             ids.append(found[0])
             router.close()
     assert ids[0] != ids[1]
+
+
+_CROWD = """
+import time, zmq
+from qdec.lane.router import Router
+endpoint = "tcp://127.0.0.1:{port}"
+router = Router(zmq.Context(), (endpoint,))
+peer = zmq.Context().socket(zmq.DEALER)
+peer.linger = 0
+peer.connect(endpoint)
+for _ in range(3000):
+    try:
+        peer.send(bytes(2000), zmq.NOBLOCK)
+    except zmq.Again:
+        time.sleep(0.001)
+time.sleep(0.3)
+peer.close(linger=0)
+time.sleep(2.5)
+while router.receive():
+    pass
+print("here")
+"""
+
+
+def test_a_peer_that_vanishes_behind_a_full_queue_takes_nobody_with_it() -> None:
+    """libzmq aborts the process if a ZMTP heartbeat falls due on such a connection."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-c", _CROWD.format(port=port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr

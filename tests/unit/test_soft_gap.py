@@ -14,6 +14,7 @@ from qdec.match.drawing import WindowSampler
 from qdec.match.escalate import Switching
 from qdec.match.gap import GapMeter
 from qdec.match.soft_gap import SoftGap
+from qdec.match.sparse import SparseMatcher
 from qdec.match.trial import WindowTrial
 from qdec.windows import WHOLE, Geometry, Window
 from qdec.windows.cut import cut, cut_closed, merge_parallel
@@ -52,6 +53,40 @@ def test_weights_are_each_windows_own_and_nonsense_is_not_known() -> None:
     gap = soft.measure(odds, nothing)
     assert gap[1] == pytest.approx(2 * gap[0], rel=1e-4)
     assert np.isnan(gap[2])
+
+
+@pytest.mark.parametrize("bound", [0.5, 4.0, 8.0, 20.0])
+@pytest.mark.parametrize(
+    ("made", "window"),
+    [
+        (code(ROTATED_Z, 3, 3, 0.01), Window(0, 4, 4, 4)),
+        (code(ROTATED_X, 5, 6, 0.01), Window(0, 7, 7, 7)),
+        (code(ROTATED_Z, 3, 12, 0.01), Window(40, 49, 5, None)),
+        (code(ROTATED_Z, 5, 12, 0.01), Window(40, 50, 5, None)),
+    ],
+    ids=["d=3", "d=5", "d=3 middle", "d=5 middle"],
+)
+def test_gaps_below_a_bound_are_those_that_are_measured(
+    made: Code, window: Window, bound: float
+) -> None:
+    problem = cut(made.spacetime, window)
+    edges = merge_parallel(problem)
+    soft = SoftGap.of(cut_closed(made.spacetime, window), edges)
+    assert soft is not None
+    rng = np.random.default_rng(3)
+    syndromes, _ = WindowSampler(problem).draw(300, rng)
+    odds = np.log(edges.p / (1 - edges.p)) + rng.normal(0, 1.5, (300, len(edges.p)))
+    odds = odds.astype(np.float32)
+    odds[7] = np.nan
+    odds[8] *= 0
+    _, chosen = SparseMatcher.from_problem(problem).solve(odds, syndromes)
+    chosen[::5] = rng.random(chosen[::5].shape) < 0.5  # whatever class it suggests
+    wanted, found = soft.measure(odds, syndromes), soft.below(odds, syndromes, chosen, bound)
+    low = wanted < bound
+    np.testing.assert_allclose(found[low], wanted[low], rtol=0, atol=1e-9)
+    assert not (found[~low] < bound).any()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    assert low.any() or bound < 1
 
 
 def test_loops_have_no_gap() -> None:

@@ -33,8 +33,9 @@ Setting = str | int | float | bool
 # we are killed and can do nothing any more.
 _CHILD = (
     "import sys; from qdec.lane.realtime import die_with_parent; "
-    "die_with_parent(int(sys.argv.pop(1))); from qdec.cli import main; main()"
+    "die_with_parent(int(sys.argv.pop(1))); from {module} import main; main()"
 )
+COMMAND = "qdec.cli"
 _MAX_DIRECTORY = 60  # leaves room for a socket's name in sockaddr_un
 # Compiling a large guest's code takes a lane tens of seconds, in which it answers nobody.
 COMPILE_S = 120.0
@@ -76,6 +77,7 @@ def running_service(
     tables: str = "",
     ready_s: float = 30.0,
     keys: ClientKeys | None = None,
+    program: str = COMMAND,
 ) -> Iterator[Service]:
     """Start ``qdec serve``, wait until every lane answers, stop it when the block ends.
 
@@ -96,6 +98,8 @@ def running_service(
         ready_s: how long it may take to answer.
         keys: with which to ask whether it does; `tables` then begin with ``[security]``. Without,
             TCP is plain.
+        program: the module whose `main` is run with ``serve``'s arguments; a test's own may change
+            what the service is made of, which nobody outside can.
 
     Raises:
         ServiceUnavailable: it did not start; the message has its last words.
@@ -107,7 +111,7 @@ def running_service(
         if transport == "ipc":
             endpoints = tuple(f"ipc://{folder}/lane{i}.ipc" for i in range(lanes))
         else:
-            endpoints = tuple(f"tcp://127.0.0.1:{port}" for port in _free_ports(lanes))
+            endpoints = tuple(f"tcp://127.0.0.1:{port}" for port in free_ports(lanes))
         config, log = folder / "qdec.toml", folder / "log"
         own: dict[str, Setting] = {
             "state_dir": str(folder / "state"),
@@ -115,9 +119,9 @@ def running_service(
             "plain_tcp": keys is None,
             **(settings or {}),
         }
-        config.write_text(_toml(own, endpoints) + tables, encoding="utf-8")
-        process = stack.enter_context(_serving(config, log))
-        _await_ready(process, endpoints, log, ready_s, keys)
+        config.write_text(as_toml(own, endpoints) + tables, encoding="utf-8")
+        process = stack.enter_context(serving(config, log, program))
+        await_ready(process, endpoints, log, ready_s, keys)
         yield Service(endpoints, process.pid, folder, config, log)
 
 
@@ -166,7 +170,8 @@ def exit_on_sigterm() -> None:
         signal.signal(number, lambda caught, _frame: sys.exit(128 + caught))
 
 
-def _toml(service: Mapping[str, Setting], endpoints: tuple[str, ...]) -> str:
+def as_toml(service: Mapping[str, Setting], endpoints: tuple[str, ...]) -> str:
+    """A configuration's ``[service]`` table and lanes."""
     # JSON's scalars and lists of strings are TOML's, too.
     lines = ["[service]", *(f"{key} = {json.dumps(value)}" for key, value in service.items())]
     for endpoint in endpoints:
@@ -175,14 +180,19 @@ def _toml(service: Mapping[str, Setting], endpoints: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _serving(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as sink:
+def serving(
+    config: Path, log: Path, program: str = COMMAND, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``qdec serve`` as a process of ours, which is stopped when the block ends; see above."""
+    code = _CHILD.format(module=program)
+    with log.open("ab") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(os.getpid()), "serve", "--config", str(config)],
+            [sys.executable, "-c", code, str(os.getpid()), "serve", "--config", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
             start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
     try:
         yield process
@@ -197,13 +207,18 @@ def _serving(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _await_ready(
+def await_ready(
     process: subprocess.Popen[bytes],
     endpoints: tuple[str, ...],
     log: Path,
     ready_s: float,
-    keys: ClientKeys | None,
+    keys: ClientKeys | None = None,
 ) -> None:
+    """Wait until every lane answers.
+
+    Raises:
+        ServiceUnavailable: the process ended, or they did not in time; with its last words.
+    """
     give_up = time.monotonic() + ready_s
     for endpoint in endpoints:
         while True:
@@ -225,7 +240,7 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "(none)"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago; all are held until the last is known."""
     with ExitStack() as stack:
         socks = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -102,7 +102,7 @@ class GpuExecutor:
         each = [one.syndromes for one in job.requests]
         syndromes = each[0] if len(each) == 1 else np.concatenate(each)
         offsets = np.concatenate([self._offsets(one) for one in each])
-        records = np.empty((len(syndromes), kind.then.record.size), dtype=np.uint8)
+        records = np.empty((len(syndromes), kind.record.size), dtype=np.uint8)
         run = _Run(job, stream, syndromes, offsets, records, self._clock())
         self._runs[stream].append(run)
         self._launch(run)
@@ -143,7 +143,8 @@ class GpuExecutor:
         frame = run.frame
         assert frame is not None
         windows = min(frame.size, len(run.offsets) - run.at)
-        run.records[run.at : run.at + windows] = frame.records(windows)
+        record = self._kinds[run.job.kind].record
+        record.copy(frame.records(windows), run.records[run.at : run.at + windows])
         self._free[run.stream, run.job.kind, run.job.bucket].append(frame)
         run.at += windows
         run.frame = run.mark = None

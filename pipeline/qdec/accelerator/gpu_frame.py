@@ -1,8 +1,8 @@
 """A batch's way through a GPU, captured once: rounds in, records out, no byte copied by the host.
 
-Unpacking, the network and what follows it are one graph for each stream, kind of window and size of
-batch. What changes from batch to batch lies in memory that both sides share: where the windows are,
-and where their records go. A place that is not used has a negative offset.
+Unpacking, the network and what follows it (one kernel or two) are one graph for each stream, kind
+of window and size of batch. What changes from batch to batch lies in memory that both sides share:
+where the windows are, and where their records go. A place that is not used has a negative offset.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class StreamKind:
         self.constants = runtime.upload(encoded(kind.constants, form))
         self.unpack_tables = [runtime.upload(one) for one in kind.unpack.tables]
         self.then_tables = [runtime.upload(one) for one in kind.then.tables]
+        self.settle_tables: list[Any] = []
+        self.judged: Any = None
+        if kind.settle is not None:
+            self.settle_tables = [runtime.upload(one) for one in kind.settle.tables]
+            # At the offsets of what goes to the host, so that one array of them serves both.
+            self.judged = runtime.zeros((most, kind.record.size), np.uint8)
 
     def scratch(self, launch: Launch) -> tuple[Any, Any]:
         """Zeros for a kernel's sums."""
@@ -72,8 +78,8 @@ class Frame:
         self._on = on
         self._at = runtime.shared((size,), np.int64)
         self._to = runtime.shared((size,), np.int64)
-        self._records = runtime.shared((size, on.kind.then.record.size), np.uint8)
-        self._each = np.arange(size, dtype=np.int64) * on.kind.then.record.size
+        self._records = runtime.shared((size, on.kind.record.size), np.uint8)
+        self._each = np.arange(size, dtype=np.int64) * on.kind.record.size
         self._arena = arena
         self._empty(0)
         self.stages = self._prepare()
@@ -91,7 +97,8 @@ class Frame:
             unpack, on.unpack_tables, on.constants, arena, self._at.reach, on.x
         )
         then = kind.then.launch(self.size, "f16" if y.itemsize == 2 else "f32", device)
-        tables, results = on.then_tables, (self._records.reach, self._to.reach, on.scratch(then))
+        records = self._records.reach if kind.settle is None else on.judged
+        tables, results = on.then_tables, (records, self._to.reach, on.scratch(then))
         if isinstance(kind.then, EdgePlan):
             arguments = kind.then.arguments(then, tables, on.y, _LIKELY, *results)
         else:
@@ -99,11 +106,17 @@ class Frame:
         bucket = on.program.batches.index(self.size)
         addresses = {on.input: runtime.address(on.x), on.output: runtime.address(on.y)}
         handle = runtime.handle(on.stream)
-        return {
+        stages = {
             "unpack": lambda: runtime.launch(unpack, given, on.stream),
             "network": lambda: on.program.enqueue(bucket, addresses, handle),
             "then": lambda: runtime.launch(then, arguments, on.stream),
         }
+        if kind.settle is not None:
+            settle = kind.settle.launch(self.size)
+            windows = arena, self._at.reach, on.judged, self._records.reach, self._to.reach
+            answers = kind.settle.arguments(settle, on.settle_tables, *windows)
+            stages["settle"] = lambda: runtime.launch(settle, answers, on.stream)
+        return stages
 
     def _enqueue(self) -> None:
         for stage in self.stages.values():

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from qdec import __version__
-from qdec.cli import engines, install, keys, measuring, models, playing, priors, serving
+from qdec.cli import (
+    chaos,
+    engines,
+    install,
+    keys,
+    measuring,
+    models,
+    playing,
+    priors,
+    serving,
+)
 from qdec.errors import ConfigError, QdecError, ServiceUnavailable
 
 app = typer.Typer(
@@ -34,6 +44,7 @@ for command in (
     serving.doctor,
     install.install,
     playing.layout,
+    chaos.chaos,
     measuring.gate,
     measuring.train,
     measuring.ler,

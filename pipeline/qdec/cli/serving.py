@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from qdec.cli.options import DEFAULT_ENDPOINT, KeyFile, ServerKeyFile
-from qdec.errors import ConfigError
+from qdec.errors import ConfigError, EngineError
 
 
 def serve(
@@ -45,6 +45,7 @@ def serve(
     from qdec.config import AUTO, Config, LaneConfig, ServiceSection, load_config, stream_error
     from qdec.doctor.security import insecure
     from qdec.lane.library import Library
+    from qdec.neural.engine import check_engine
     from qdec.supervisor.auto import settle
     from qdec.supervisor.keys import curve_secret
     from qdec.supervisor.notify import notify
@@ -67,6 +68,13 @@ def serve(
         notify("STATUS=measuring how to answer streams", extension(WARM_UP_S))
     settings = settle(settings, config)
     if check:
+        if settings.accelerated:
+            wanted = settings.accelerator
+            try:
+                why = check_engine(wanted.engine, fallback=wanted.fallback)
+            except EngineError as error:
+                raise ConfigError(str(error)) from None
+            warnings += [f"networks run on the processor: {why}"] if why else []
         library = Library()
         makings = {}
         for index, stream in enumerate(settings.stream):

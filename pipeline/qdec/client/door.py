@@ -65,6 +65,7 @@ class Door:
         give_up = time.monotonic() + patience_s
         endpoint = self.homes[0]
         attempt = redirects = failures = 0
+        refusal: Refused | None = None
         hung_up = ""
         problem = "no answer"
         while time.monotonic() < give_up:
@@ -78,9 +79,12 @@ class Door:
                     endpoint = answer.endpoint
                 case Error():
                     code = wire_code(answer.code)
-                    if not (cursor and code in _WORTH_RETRYING):
+                    refusal = Refused(code, answer.message, answer.detail)
+                    # A lane that was away may take an attempt of our own up that we have given up.
+                    ours = code is WireCode.STREAM_BUSY and failures > 0
+                    if not (ours or (cursor and code in _WORTH_RETRYING)):
                         sock.close(linger=0)
-                        raise Refused(code, answer.message, answer.detail)
+                        raise refusal
                     redirects = 0
                     problem = f"{code.name}: {answer.message}"
                 case _:
@@ -94,6 +98,8 @@ class Door:
                 time.sleep(min(0.2, 0.01 * attempt))
         if hung_up:
             raise NotAdmitted(hung_up)
+        if refusal is not None and not cursor:
+            raise refusal
         raise ServiceUnavailable(
             f"no lane at {endpoint} opened stream '{self.body.stream}' within "
             f"{patience_s:g} s ({problem}): is the service running? (A large code of your own may "

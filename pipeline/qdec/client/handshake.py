@@ -13,7 +13,7 @@ from qdec.errors import NotAdmitted
 from qdec.security.keys import ClientKeys, fingerprint
 
 _DENIED, _BROKEN = zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_MISMATCH = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_MISMATCH, _GONE = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_DISCONNECTED
 
 
 class Handshake:
@@ -38,7 +38,7 @@ class Handshake:
     def __enter__(self) -> Handshake:
         """Begin to listen."""
         if is_tcp(self._endpoint):
-            self._monitor = self._socket.get_monitor_socket(_DENIED | _BROKEN | _MISMATCH)
+            self._monitor = self._socket.get_monitor_socket(_DENIED | _BROKEN | _MISMATCH | _GONE)
         return self
 
     def __exit__(
@@ -54,7 +54,10 @@ class Handshake:
             self._monitor = None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a message; False if none came in time.
+        """Wait for a message; False if none came in time, or none can come any more.
+
+        What was sent over a connection that has broken may be lost with it, so that whoever waits
+        for an answer should ask again.
 
         Raises:
             NotAdmitted: the keys do not fit.
@@ -70,11 +73,13 @@ class Handshake:
             if self._socket in ready:
                 return True
             if self._monitor is not None and self._monitor in ready:
-                self._listen(self._monitor)
+                if self._listen(self._monitor):
+                    return False
             elif left <= 0:
                 return False
 
-    def _listen(self, monitor: zmq.Socket[bytes]) -> None:
+    def _listen(self, monitor: zmq.Socket[bytes]) -> bool:
+        """Take one event: whether the connection is gone."""
         event = zmq.utils.monitor.recv_monitor_message(monitor)["event"]
         where, keys = self._endpoint, self._keys
         if event == _DENIED and keys is not None:
@@ -104,3 +109,4 @@ class Handshake:
                 f"the service at {where} hangs up: --server-key ({fingerprint(keys.server)}) is "
                 "not its public key, it seems (qdec keys show FILE on its machine prints the hash)"
             )
+        return event == _GONE

@@ -34,6 +34,8 @@ from qdec.client.interface import Commits, Stream
 from qdec.client.outbox import Frame, Outbox
 from qdec.errors import DataError, Refused, WireCode, WireError
 
+# Frames whose ends are remembered.
+_FRAMES_KNOWN = 1024
 # Errors that a resume mends; everything else is the caller's to know.
 _MENDED_BY_RESUME = {WireCode.NOT_OPEN, WireCode.STALE_EPOCH}
 
@@ -62,11 +64,13 @@ class LaneStream(Stream):
         self._outbox: Outbox | None = None
         self._cursor = b""
         self._seq = 0
+        self._ends: dict[int, int] = {}
         self._replay_from_seq = 0
         self._credit_until = 0
         self._next_window = 0
         self._heard = 0.0
         self._pinged = False
+        self._sent_at_ping = 0
         self._restraint = 1
         self._ready: deque[Commits] = deque()
         self._committed = 0
@@ -165,6 +169,9 @@ class LaneStream(Stream):
             flags,
             frame.t_send,
         )
+        self._ends[self._seq] = frame.first + len(frame.records)
+        if len(self._ends) > _FRAMES_KNOWN:
+            del self._ends[next(iter(self._ends))]
         self._seq += 1
         return encode(message), body
 
@@ -186,8 +193,9 @@ class LaneStream(Stream):
 
     def _receive(self, timeout_s: float) -> None:
         """Handle what has arrived; wait up to `timeout_s` if nothing has."""
-        assert self._socket is not None
-        sock = self._socket
+        if self._socket is None:  # it was given up before; the cursor is as good as then
+            self.connect()
+        sock = self.socket
         if timeout_s > 0:
             wait_readable(timeout_s, sock)
         while True:
@@ -209,9 +217,7 @@ class LaneStream(Stream):
                     self._on_commit(message, body)
             case Credit():
                 if message.epoch == self._epoch:
-                    self._credit_until = max(self._credit_until, message.credit_until)
-                    if message.next_window > self._next_window:
-                        self._resume("commits were lost on the way")
+                    self._on_credit(message)
             case Pause():
                 self._paused = message.reason
                 self.on_event(f"pause asked for: {_in_words(message.reason)}")
@@ -226,21 +232,35 @@ class LaneStream(Stream):
             case _:
                 pass
 
+    def _on_credit(self, message: Credit) -> None:
+        self._credit_until = max(self._credit_until, message.credit_until)
+        sent, self._sent_at_ping = self._sent_at_ping, 0
+        if message.next_window > self._next_window:
+            self._resume("commits were lost on the way")
+        elif self._box.first <= message.next_round < sent:
+            # What was sent before the question would be there, had it not been lost; and where
+            # nothing comes behind it, the lane cannot notice.
+            self.on_event(f"sending again from round {message.next_round}, which never came")
+            self._box.rewind(message.next_round)
+
     def _on_commit(self, message: Commit, body: bytes) -> None:
         records = read_records(body, message.n, self._dtype)
-        first = int(records["window"][0])
+        if not len(records):
+            return
+        first, last = int(records["window"][0]), int(records["window"][-1])
         if first > self._next_window:
             self._resume(f"windows {self._next_window}...{first - 1} were lost on the way")
             return
+        if last < self._next_window:
+            return  # said before: its cursor is older than ours, and its rounds are let go of
         self._restraint = 1
         self._cursor = message.cursor
         self._credit_until = max(self._credit_until, message.credit_until)
         self._box.release(message.retain_from)
         fresh = records[self._next_window - first :]
-        if len(fresh):
-            self._next_window = int(fresh["window"][-1]) + 1
-            self._committed = int(fresh["first_round"][-1]) + int(fresh["count"][-1])
-            self._ready.append(fresh)
+        self._next_window = last + 1
+        self._committed = int(fresh["first_round"][-1]) + int(fresh["count"][-1])
+        self._ready.append(fresh)
 
     def _on_error(self, error: Error) -> None:
         code = wire_code(error.code)
@@ -249,6 +269,11 @@ class LaneStream(Stream):
                 self._resume(code.name.lower())
             return
         if error.epoch != self._epoch:
+            return
+        if code is WireCode.DUPLICATE and self._ends.get(error.reference, 0) <= error.detail:
+            # All of that frame is there, and what is behind it under way, or the lane will miss it.
+            if self._box.next < error.detail <= self._box.end:
+                self._box.rewind(error.detail)
             return
         if code in (WireCode.GAP, WireCode.DUPLICATE, WireCode.NO_CREDIT):
             # Answers to frames that were already under way when we went back are stale.
@@ -269,6 +294,7 @@ class LaneStream(Stream):
             self._pinged = True
             # While nobody polled, nothing could be heard: that is no silence of the lane's.
             self._heard = time.monotonic() - self._patience.silence_s
+            self._sent_at_ping = self._box.next
             try:
                 self._socket.send(encode(Ping(self._handle, self._epoch)), zmq.NOBLOCK)
             except zmq.Again:
@@ -287,6 +313,7 @@ class LaneStream(Stream):
         self._dtype = commit_dtype(opened.body.frame_bytes, opened.body.seam_bytes)
         self._heard = time.monotonic()
         self._pinged = False
+        self._sent_at_ping = 0
         self._paused = None
         self._replay_from_seq = self._seq
         if self._outbox is None:

@@ -1,9 +1,10 @@
 """What runs on a GPU on either side of a network, and the tables that drive it.
 
 ``unpack`` makes a network's input of packed rounds, ``residual`` commits a hard network's
-corrections, ``edges`` makes edge weights of a soft network's output: one launch each per batch, and
-none waits for the host. The kernels are in ``kernels/*.cu``; `qdec.cuda.reference` says in NumPy
-what each computes. Tests hold the kernels to it on the CPU, through an emulation of blocks and
+corrections, ``edges`` makes edge weights of a soft network's output, and ``components`` answers of
+those, where it can: one launch each per batch, and none waits for the host. The kernels are in
+``kernels/*.cu``; `qdec.cuda.reference` and `qdec.cuda.component_reference` say in NumPy what each
+computes. Tests hold the kernels to it on the CPU, through an emulation of blocks and
 warps. They compile for sm_80 to sm_120, and have not run on a GPU yet.
 
 Who owns what. The *arena* (packed windows, anywhere in it) and the *results* (a record per window,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qdec.cuda.compile import DIGEST, sources_digest
+from qdec.cuda.component_plan import MAX_ASKED_SHARED
 from qdec.cuda.plan import THREADS, Arguments, Device, Launch
 from qdec.errors import EngineError
 from qdec.neural.device_faults import device_error
@@ -20,6 +21,7 @@ from qdec.neural.tensorrt.cache import users_cache
 KERNELS = {
     "unpack": ("unpack_8", "unpack_16", "unpack_32"),
     "residual": ("residual_f16", "residual_f32"),
+    "components": ("components_f32",),
     "edges": ("edges_f16_f16", "edges_f16_f32", "edges_f32_f16", "edges_f32_f32"),
 }
 
@@ -82,6 +84,7 @@ class Kernels:
                 module = cupy.RawModule(path=str(folder / f"{name}.fatbin"))
                 for kernel in kernels:
                     self.functions[kernel] = module.get_function(kernel)
+            self.functions["components_f32"].max_dynamic_shared_size_bytes = MAX_ASKED_SHARED
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise EngineError(f"no CUDA device: {error}") from None
         except cupy.cuda.driver.CUDADriverError as error:

@@ -327,7 +327,7 @@ class LaneCore:
             stream=terms.stream,
             next_round=decoder.received,
             next_window=state.window,
-            credit_until=decoder.credit_until,
+            credit_until=session.credit_until,
             record_bytes=decoder.intake.record_bytes,
             shot_rounds=terms.shot_rounds or 0,
             frame_bytes=frame_bytes,
@@ -593,7 +593,7 @@ class LaneCore:
             decoder = session.decoder
             waiting, free = (
                 decoder.received - decoder.retain_from,
-                decoder.credit_until - decoder.received,
+                session.credit_until - decoder.received,
             )
             if session.paused is PauseReason.OVERLOAD and session.handle not in self._ready:
                 # A client that pauses sends nothing whose answer could say so.

@@ -175,6 +175,7 @@ class Doorkeeper:
             identity(code, tier, geometry, networks, switching.digest),
             part,
             kinds,
+            wanted.credit == "latency",
         )
         return self._open(terms, bank, wanted, cursor)
 
@@ -279,6 +280,7 @@ class Doorkeeper:
             "windows": body.windows or defaults.windows,
             "deadline_us": body.deadline_us or defaults.deadline_us,
             "ring_rounds": defaults.ring_rounds,
+            "credit": defaults.credit,
             "confidence": defaults.confidence,
             # A guest is served by the lane's own thread, which has no time for networks.
             "escalate": tuple(

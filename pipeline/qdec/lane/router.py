@@ -31,6 +31,14 @@ _RECEIVE_HWM = 256
 _MAX_MESSAGE_BYTES = 17 << 20
 _BIND_PATIENCE_S = 5.0
 _LINGER_MS = 2000
+# A machine that is silent for some 5 s is gone.
+_KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 2,
+    zmq.TCP_KEEPALIVE_INTVL: 1,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 5000,
+}
 # A peer that connects and does not finish its handshake is let go after so long.
 _HANDSHAKE_MS = 10_000
 # Peers whose users are remembered.
@@ -85,8 +93,11 @@ class Router:
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
         self._socket.setsockopt(zmq.RCVHWM, _RECEIVE_HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
+        # The kernel asks whether peers are there. libzmq's own heartbeats would take the process
+        # down: one that falls due when a peer is gone whose messages nobody has read yet fails an
+        # assertion (4.3.5, stream_engine_base.cpp).
+        for option, value in _KEEPALIVE.items():
+            self._socket.setsockopt(option, value)
         self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self._socket.setsockopt(zmq.BACKLOG, 1024)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)

@@ -18,6 +18,7 @@ from qdec.codes import Code, Part
 from qdec.commit import Committed, CommittedShots, Flag, ShotDecoder, StreamDecoder
 from qdec.commit.bank import WindowKey
 from qdec.errors import WireCode, WireError
+from qdec.lane.credits import Allowance
 from qdec.lane.stats import LaneStats
 from qdec.lane.watchdog import Watchdog
 from qdec.lane.writing import RecordWriter
@@ -56,6 +57,7 @@ class Terms:
         identity: what makes the answers, see `qdec.lane.making`.
         kinds: what the accelerator may be asked, see `qdec.accelerator.kinds`; None for streams
             that the lane answers by itself.
+        in_time: credit for no more than is answered in time, see `Allowance`.
     """
 
     stream: str
@@ -73,6 +75,7 @@ class Terms:
     identity: int
     part: Part | None = None
     kinds: Mapping[WindowKey, int] | None = None
+    in_time: bool = False
 
     @property
     def share(self) -> tuple[int, int]:
@@ -151,6 +154,11 @@ class Session:
             key=key,
         )
         self.refresh_cursor()
+        ring = decoder.credit_until - decoder.retain_from
+        window = terms.geometry.longest or terms.code.spacetime.rounds
+        self._allowance = Allowance(decoder.received, ring, 2 * window)
+        # How long the accelerator is waited for is no sign of a queue.
+        self._follows_latency = terms.in_time and terms.kinds is None
 
     def on_rounds(
         self,
@@ -238,7 +246,7 @@ class Session:
         of a stall delays windows that come after it, too.
         """
         parts: list[bytes] = []
-        worst = late = preempted = 0
+        worst = ours = late = preempted = 0
         tier = commits[0].tier
         cpu_now = time.thread_time_ns()
         stolen = 0
@@ -256,6 +264,8 @@ class Session:
                 more = _LATE
                 if min(cpu_now - came.cpu_recv, latency - stolen) <= deadline:
                     more |= _PREEMPTED
+            if latency > ours and not more & _PREEMPTED:
+                ours = latency
             if isinstance(c, Committed):
                 n = 1
                 infeasible, erased = int(c.flags & _INFEASIBLE != 0), int(c.flags & _ERASED != 0)
@@ -281,11 +291,14 @@ class Session:
         stats.answered(tier, windows - counted, late, preempted)
         tally.answered(windows - counted, late, preempted)
         self._next_window = c.window + n
+        if self._follows_latency:
+            decoder = self.decoder
+            self._allowance.answered(decoder.received, decoder.retain_from, ours, deadline)
         header = Commit(
             self.handle,
             self.epoch,
             windows,
-            self.decoder.credit_until,
+            self.credit_until,
             self.decoder.retain_from,
             self.cursor,
         )
@@ -296,12 +309,18 @@ class Session:
         self.cursor = self._sealer.seal(*self.decoder.state)
 
     @property
+    def credit_until(self) -> int:
+        """Rounds below this one may be sent: as many as are answered in time, see `Allowance`."""
+        until = self.decoder.credit_until
+        return min(until, self._allowance.until) if self._follows_latency else until
+
+    @property
     def credit(self) -> Credit:
         """The answer to a PING."""
         return Credit(
             self.handle,
             self.epoch,
-            self.decoder.credit_until,
+            self.credit_until,
             self.decoder.received,
             self._next_window,
         )

@@ -17,6 +17,7 @@ import logging
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qdec.bits import Bytes, unpack
 from qdec.codes import Code
@@ -27,8 +28,9 @@ from qdec.match.guarded import GuardedWindow, guarded_window
 from qdec.match.joint import JointDecoder
 from qdec.match.matching import MatchingWindow
 from qdec.match.review import Gaps, JointReview, Review, SecondOpinion
+from qdec.match.settled import Settled
 from qdec.match.soft_gap import SoftGap
-from qdec.match.sparse import SparseMatcher
+from qdec.match.sparse import SparseAnswers, SparseMatcher
 from qdec.match.tier import Answers, CompiledWindow, Tier
 from qdec.neural.engine import CompiledNetwork
 from qdec.neural.folded_model import FoldedModel
@@ -48,7 +50,10 @@ class SoftWindow:
     Attributes:
         network: as given.
         grid: as given.
-        ahead: ``(B, E)`` float32 log-odds of windows; see `log_odds`.
+        matcher: as given.
+        gap: as given.
+        ahead: ``(B, E)`` float32 log-odds of windows; see `log_odds`. Or the answers themselves,
+            which serve `decode` alone.
         notes: see `CompiledWindow.notes`.
     """
 
@@ -79,31 +84,39 @@ class SoftWindow:
         self.network = network
         self.grid = grid
         self._odds = EdgeOdds(grid)
-        self._matcher = matcher
+        self.matcher = matcher
         self._fallback = fallback
         self._nodes = np.flatnonzero(grid.node_at >= 0)
         self._cells = grid.node_at[self._nodes]
         self._num_nodes = len(grid.node_at)
         self._shape = grid.shape
         self._sick = False
-        self._gap = gap
+        self.gap = gap
         self._review = review
         self._guard = guard
-        self.ahead: Ahead[Floats] = Ahead(self._all_odds)
+        self.ahead: Ahead[Floats | Settled] = Ahead(self._all_odds)
         self.notes = fallback.notes
 
     @property
     def signal(self) -> SignalKind:
         """See `SignallingWindow.signal`."""
-        return EVENTS if self._gap is None else SOFT_GAP
+        return EVENTS if self.gap is None else SOFT_GAP
+
+    @property
+    def apart(self) -> float:
+        """The gap, in nats, below which `decode` looks at a window again; 0 where it never does."""
+        return 0.0 if self._review is None or self.gap is None else self._review.below
 
     def decode_signalled(self, syndromes: Bytes) -> tuple[Answers, Gaps]:
         """See `SignallingWindow.decode_signalled`."""
-        if self._gap is None or not len(syndromes):
+        if self.gap is None or not len(syndromes):
             return self.decode(syndromes), minus_events(syndromes)
         odds = self.ahead(syndromes)
-        gap = self._gap.measure(odds, syndromes)
-        return self._answer(odds, syndromes, gap), gap
+        if isinstance(odds, Settled):  # whose answers say nothing of how sure they are
+            odds = self._all_odds(syndromes)
+        gap = self.gap.measure(odds, syndromes)
+        found = self.matcher.decode(odds, syndromes)
+        return self._answer(odds, syndromes, found, gap), gap
 
     def log_odds(self, syndromes: Bytes) -> Floats:
         """``(B, E)`` float32: the network's opinion of every edge."""
@@ -115,32 +128,54 @@ class SoftWindow:
         """See `CompiledWindow.decode`. What the network cannot judge, `fallback` answers."""
         if not len(syndromes):
             return self._fallback.decode(syndromes)
-        odds = self.ahead(syndromes)
-        gap = None
-        if self._review is not None and self._gap is not None:
-            gap = self._gap.measure(odds, syndromes)
-        return self._answer(odds, syndromes, gap)
+        found = self.ahead(syndromes)
+        if not isinstance(found, Settled):
+            return self._from_odds(found, syndromes)
+        bits, rest = found.bits.copy(), found.rest
+        feasible = np.ones(len(bits), dtype=np.bool_)
+        tiers = np.full(len(bits), self._tier, dtype=np.uint8)
+        settled = np.setdiff1d(np.arange(len(bits)), rest, assume_unique=True)
+        bits[settled] = self._overruled(bits[settled], syndromes[settled])[0]
+        if len(rest):
+            others = self._from_odds(found.odds, syndromes[rest])
+            bits[rest], feasible[rest] = others.bits, others.feasible
+            if others.tiers is not None:
+                tiers[rest] = others.tiers
+                return Answers(bits, feasible, tiers=tiers)
+        return Answers(bits, feasible)
+
+    def _from_odds(self, odds: Floats, syndromes: Bytes) -> Answers:
+        if self._review is None or self.gap is None:
+            return self._answer(odds, syndromes, self.matcher.decode(odds, syndromes), None)
+        found, chosen = self.matcher.solve(odds, syndromes)
+        gap = self.gap.below(odds, syndromes, chosen, self._review.below)
+        return self._answer(odds, syndromes, found, gap)
 
     def _all_odds(self, syndromes: Bytes) -> Floats:
         starts = range(0, len(syndromes), _AT_ONCE)
         return np.concatenate([self.log_odds(syndromes[i : i + _AT_ONCE]) for i in starts])
 
-    def _answer(self, odds: Floats, syndromes: Bytes, gap: Gaps | None) -> Answers:
-        """Match; what is unsure is reviewed, and its gap is then the review's."""
-        found = self._matcher.decode(odds, syndromes)
+    def _overruled(self, bits: Bytes, syndromes: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        """Answers where few faults explain a window, and which of them are other ones."""
+        bits, others = bits.copy(), np.zeros(len(bits), dtype=np.bool_)
+        if self._guard is not None:
+            others[self._guard.overrule(bits, syndromes)] = True
+        return bits, others
+
+    def _answer(
+        self, odds: Floats, syndromes: Bytes, found: SparseAnswers, gap: Gaps | None
+    ) -> Answers:
+        """What was matched; what is unsure is reviewed, and its gap is then the review's."""
         bits, sick = found.bits, found.sick
         if self._review is not None and gap is not None:
             unsure = np.flatnonzero((gap < self._review.below) & found.feasible)
             bits[unsure], gap[unsure] = self._review(
                 odds[unsure], syndromes[unsure], bits[unsure], gap[unsure]
             )
-        if self._guard is not None:
-            answered = np.flatnonzero(found.feasible)
-            answers = bits[answered]
-            overruled = answered[self._guard.overrule(answers, syndromes[answered])]
-            bits[answered] = answers
-            if gap is not None:
-                gap[overruled] = 0.0  # the likelier answer was another one
+        answered = np.flatnonzero(found.feasible)
+        bits[answered], overruled = self._overruled(bits[answered], syndromes[answered])
+        if gap is not None:
+            gap[answered[overruled]] = 0.0  # the likelier answer was another one
         if not sick.any():
             return Answers(bits, found.feasible)
         if not self._sick:

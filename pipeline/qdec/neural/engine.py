@@ -73,14 +73,10 @@ def use_engine(
     """
     global _engine, _batches, _asked, _fallback
     _batches, _asked, _fallback = buckets(batch), precision, fallback
+    why = check_engine(wanted, fallback=fallback)
     if wanted == "auto":
         _engine = next((one for one in _PREFERRED if not why_not(one)), "openvino")
-    elif why := why_not(wanted):
-        if not fallback or wanted == "openvino":
-            raise EngineError(
-                f'engine = "{wanted}" cannot be had: {why}; or let the processor do it: '
-                'engine = "auto", or fallback = true, under [accelerator]'
-            )
+    elif why:
         log.warning("engine '%s' cannot be had, networks run on the processor: %s", wanted, why)
         _engine = "openvino"
     else:
@@ -89,6 +85,21 @@ def use_engine(
         log.warning("%s does not have %s here, but %s", _engine, _asked, ", ".join(precisions()))
     log.info("networks run in %s, %s", _engine, precisions()[-1])
     return _engine
+
+
+def check_engine(wanted: Choice, *, fallback: bool) -> str:
+    """Why an engine cannot be had, where the processor may take its place; empty if it can.
+
+    Raises:
+        EngineError: it cannot be had, and nothing may take its place.
+    """
+    why = "" if wanted == "auto" else why_not(wanted)
+    if why and (not fallback or wanted == "openvino"):
+        raise EngineError(
+            f'engine = "{wanted}" cannot be had: {why}; or let the processor do it: '
+            'engine = "auto", or fallback = true, under [accelerator]'
+        )
+    return why
 
 
 def buckets(batch: int) -> tuple[int, ...]:

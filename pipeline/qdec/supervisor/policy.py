@@ -269,7 +269,8 @@ class Policy:
             self._outdated.add((one.role.name, one.post))  # it was to succeed that one
         if served and one.post is not None:
             self.restarts[one.role.name, one.post] += 1
-        if served and now - one.born >= _HEALTHY_S:
+        warm = one.stage is Stage.SPARE  # whatever it died of, a start it was not
+        if warm or (served and now - one.born >= _HEALTHY_S):
             self._backoff(one.role).wait_s = 0.0
         elif not (served and one.role.vital):
             # Starting another at once would spin.

@@ -19,7 +19,7 @@
 #define __global__
 #define __device__
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(emulation::dynamic_shared())
 
 struct int2 {
@@ -51,6 +51,8 @@ struct Fibre {
     ucontext_t context;
     std::vector<char> stack;
     bool done = false;
+    const Rendezvous* waits = nullptr;  // until its generation is another one
+    unsigned generation = 0;
 };
 
 struct Warp {
@@ -83,8 +85,11 @@ inline void wait(Rendezvous& meeting, unsigned parties) {
         block.progress = true;
         return;
     }
-    while (meeting.generation == generation)
-        swapcontext(&block.fibres[block.current].context, &block.scheduler);
+    Fibre& fibre = block.fibres[block.current];
+    fibre.waits = &meeting;
+    fibre.generation = generation;
+    swapcontext(&fibre.context, &block.scheduler);
+    fibre.waits = nullptr;
 }
 
 // What each lane of the warp brought, handed to `see`.
@@ -117,6 +122,7 @@ inline bool run_block(unsigned threads) {
     for (Fibre& fibre : block.fibres) {
         fibre.stack.resize(kStack);
         fibre.done = false;
+        fibre.waits = nullptr;
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = fibre.stack.data();
         fibre.context.uc_stack.ss_size = fibre.stack.size();
@@ -129,6 +135,8 @@ inline bool run_block(unsigned threads) {
             const unsigned i = backwards ? threads - 1 - step : step;
             if (block.fibres[i].done) continue;
             all = false;
+            const Rendezvous* waits = block.fibres[i].waits;
+            if (waits && waits->generation == block.fibres[i].generation) continue;
             block.current = i;
             threadIdx = {i, 0, 0};
             swapcontext(&block.scheduler, &block.fibres[i].context);
@@ -195,6 +203,15 @@ Value __shfl_xor_sync(unsigned mask, Value value, int other) {
     });
 }
 
+template <typename Value>
+Value __shfl_sync(unsigned mask, Value value, int from) {
+    return emulation::exchange(mask, value, [from](const std::uint32_t* lanes) {
+        Value result;
+        std::memcpy(&result, &lanes[static_cast<unsigned>(from) % emulation::kLanes], 4);
+        return result;
+    });
+}
+
 template <typename Combine>
 unsigned reduced(unsigned mask, unsigned value, Combine combine) {
     return emulation::exchange(mask, value, [combine](const std::uint32_t* lanes) {
@@ -217,10 +234,31 @@ inline unsigned __reduce_xor_sync(unsigned mask, unsigned value) {
 }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-inline unsigned atomicAdd(unsigned* at, unsigned more) {
-    const unsigned before = *at;
-    *at += more;
+inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
+
+template <typename Value, typename Change>
+Value changed(Value* at, Change change) {
+    const Value before = *at;
+    *at = change(before);
     return before;
+}
+inline unsigned atomicAdd(unsigned* at, unsigned more) {
+    return changed(at, [more](unsigned value) { return value + more; });
+}
+inline unsigned atomicOr(unsigned* at, unsigned bits) {
+    return changed(at, [bits](unsigned value) { return value | bits; });
+}
+inline unsigned atomicXor(unsigned* at, unsigned bits) {
+    return changed(at, [bits](unsigned value) { return value ^ bits; });
+}
+inline unsigned atomicExch(unsigned* at, unsigned other) {
+    return changed(at, [other](unsigned) { return other; });
+}
+template <typename Value>
+Value atomicMin(Value* at, Value other) {
+    return changed(at, [other](Value value) { return other < value ? other : value; });
 }
 inline uint4 __ldcg(const uint4* at) {
     uint4 value;

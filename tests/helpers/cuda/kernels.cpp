@@ -1,6 +1,7 @@
 // The kernels themselves, compiled for the CPU; each launched through a function of its name.
 #include "emulation.h"
 
+#include "components.cu"
 #include "edges.cu"
 #include "residual.cu"
 #include "unpack.cu"
@@ -16,6 +17,7 @@ EXPORT(unpack_16)
 EXPORT(unpack_32)
 EXPORT(residual_f16)
 EXPORT(residual_f32)
+EXPORT(components_f32)
 EXPORT(edges_f16_f16)
 EXPORT(edges_f16_f32)
 EXPORT(edges_f32_f16)

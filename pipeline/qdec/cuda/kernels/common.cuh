@@ -2,7 +2,8 @@
 //
 // A block is 256 threads and works on one tile (a slice of the window) of up to 8 windows, so that
 // what it reads from the tables serves several windows. blockIdx.x is the tile, blockIdx.y the
-// group of windows. Where warps vote, they do with all 32 lanes.
+// group of windows. (`components` has a block for each window.) Where warps vote, they do with all 32
+// lanes.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -14,7 +14,7 @@ from qdec.codes.rows import gather_rows
 from qdec.errors import DataError, GeometryError
 from qdec.match.sparse import kernels
 from qdec.match.sparse.rebuilt import RebuiltMatching
-from qdec.match.sparse.state import Floats, Int64s, make_graph, make_scratch
+from qdec.match.sparse.state import Floats, Graph, Int64s, make_graph, make_scratch
 from qdec.windows.cut import Problem, merge_parallel
 
 # Everything below is indexed with 32 bits, and a window this large is no window.
@@ -147,6 +147,26 @@ class SparseMatcher:
     def num_edges(self) -> int:
         """E, the length of a window's log-odds."""
         return self._num_edges
+
+    @property
+    def graph(self) -> Graph:
+        """Its edges."""
+        return self._graph
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of an answer."""
+        return self._answer_bytes
+
+    @property
+    def ends(self) -> Int64s:
+        """``(E, 2)`` nodes of each edge; the second is -1 for the boundary."""
+        return self._graph.ends
+
+    @property
+    def flips(self) -> tuple[Int64s, Int64s]:
+        """``id_ptr`` and ``ids``, as given."""
+        return self._id_ptr, self._ids
 
     def decode(self, log_odds: NDArray[np.float32], syndromes: Bytes) -> SparseAnswers:
         """Find the most probable edges of each window, taken as independent.
