@@ -28,7 +28,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from qdec.bus.endpoints import check_endpoint, check_listen, is_tcp
 from qdec.bus.wire import STREAM_NAME
@@ -47,6 +47,10 @@ AUTO = "auto"
 # See `qdec.accelerator.exchange`.
 _ORDERED_STORES = ("x86_64", "AMD64")
 _MAX_PARTS = 8
+# Bytes of the file, and of a path in it: half of what Linux takes, as folders come before.
+_MAX_BYTES = 16 << 20
+_MAX_PATH = 2048
+_Path = TypeVar("_Path", Path, str)
 RealTime = Literal["auto", "off", "require"]
 
 
@@ -55,8 +59,14 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _a_path(value: _Path) -> _Path:
+    if "\0" in str(value) or len(os.fsencode(value)) > _MAX_PATH:
+        raise ValueError(f"give a path of at most {_MAX_PATH} bytes")
+    return value
+
+
 # What TOML (and the JSON that goes to the lanes) has other types for.
-_File = Annotated[Path, Field(strict=False)]
+_File = Annotated[Path, Field(strict=False), AfterValidator(_a_path)]
 _FromList = Field(strict=False)
 
 
@@ -89,7 +99,7 @@ class StreamDefaults(_Frozen):
     """
 
     tier: str = "matching"
-    model: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    model: Annotated[str, Field(min_length=1), AfterValidator(_a_path)] | None = None
     windows: str = "auto"
     deadline_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     ring_rounds: Annotated[int, Field(ge=2, le=1 << 22)] = 16384
@@ -367,7 +377,7 @@ def parse_config(text: str, *, path: Path) -> Config:
     """
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of its own, or of numbers and depth
         found = re.search(r"line (\d+)", str(error))
         line = int(found[1]) if found else len(text.splitlines()) or None
         raise ConfigError(f"not TOML: {error}", path=str(path), line=line) from None
@@ -484,9 +494,13 @@ def load_config(path: Path) -> Config:
         ConfigError: it cannot be read, or `parse_config` refuses it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration: {error}", path=str(path)) from None
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(f"it has more than {_MAX_BYTES} bytes", path=str(path))
     return parse_config(text, path=path)
 
 

@@ -22,7 +22,7 @@ TESTS = Path(__file__).parents[1]
 # Runs in the service's process before anything else does. Its stderr is the journal's stream.
 PROGRAM = (
     "import os, sys; found = os.fstat(2); "
-    "os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}'; "
+    "os.environ['JOURNAL_STREAM'] = f'{{found.st_dev}}:{{found.st_ino}}'; "
     "from pathlib import Path; from helpers import sandbox; "
     "unit = os.environ.get('QDEC_TESTS_UNIT'); unit and sandbox.confine(Path(unit)); "
     "from helpers import stuck_lane; stuck_lane.install(); " + services._CHILD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from qdec.bus.wire import (
     StatusReply,
     encode,
 )
+from qdec.config import StreamConfig
 from qdec.errors import WireCode
 from qdec.security.access import LOCAL, Access, Administer, Bucket, OpenStream, Watch
 from qdec.security.grants import Grant
@@ -223,6 +225,21 @@ def test_a_lane_asks_the_policy() -> None:
     assert lane.stats["denied"] == 2
 
 
+def test_streams_of_others_are_not_named(tmp_path: Path) -> None:
+    streams = [StreamConfig(name=name, code=tmp_path / "x") for name in ("lab.a", "hidden")]
+    settings = config(*streams).model_copy(update={"keys": (grant(streams=["lab.*"]),)})
+    lane = Lane(settings)
+    open_ = encode(Open(7, OpenBody(stream="lab.b"), False))
+    (reply,) = tell(lane, A, open_)
+    code_of(WireCode.UNKNOWN_STREAM, reply)
+    assert isinstance(reply, Error)
+    assert "lab.a" in reply.message
+    assert "hidden" not in reply.message
+    (reply,) = tell(lane, LOCAL, open_)
+    assert isinstance(reply, Error)
+    assert "hidden" in reply.message
+
+
 def test_a_stream_is_its_keys_even_on_the_same_connection() -> None:
     """A routing id may be another client's by now."""
     rights = {"streams": ["*"], "guests": True}
@@ -264,6 +281,14 @@ def test_who_sends_too_much_is_told_now_and_then() -> None:
     assert lane.stats["throttled"] == 50
     lane.now += SECOND // 5
     assert len(tell(lane, A, encode(Status(1)))) == 1
+
+
+def test_a_key_that_was_taken_out_cannot_flood_the_lane_with_what_it_has_open() -> None:
+    lane = locked(grant())
+    lane.core.configure(config())
+    replies = [reply for _ in range(5000) for reply in tell(lane, A, encode(Status(1)))]
+    assert 100 <= len(replies) <= 102
+    assert lane.stats["throttled"] >= 4899
 
 
 def test_a_reload_takes_rights_away_at_once() -> None:

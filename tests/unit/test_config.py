@@ -461,6 +461,29 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_config(odd)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 5000 + "]" * 5000,
+        "x = " + "9" * 5000,
+        '[security]\nserver_key = "a\\u0000b"',
+        '[security]\nauthorised = "a\\u0000b"',
+        '[service]\nstate_dir = "a\\u0000b"',
+        '[[stream]]\nname = "a"\ncode = "' + "a/" * 3000 + '"',
+        '[defaults]\nmodel = "./a\\u0000b"',
+    ],
+)
+def test_what_would_break_its_reader_is_a_mistake_like_others(path: Path, text: str) -> None:
+    """The supervisor reads it at SIGHUP, and is not to end with it."""
+    with pytest.raises(ConfigError):
+        parse_config(f"{text}\n[[lane]]\nendpoints = ['ipc:///run/x.ipc']\n", path=path)
+
+
+def test_no_more_is_read_than_makes_sense() -> None:
+    with pytest.raises(ConfigError, match="more than"):
+        load_config(Path("/dev/zero"))
+
+
 def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/qdec:/var/lib/other")
     assert default_state_dir() == Path("/var/lib/qdec")

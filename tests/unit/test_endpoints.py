@@ -101,7 +101,7 @@ def test_ipv6_is_noticed(endpoint: str) -> None:
 def test_http_is_served_on_loopback_unless_asked_otherwise() -> None:
     assert check_listen("127.0.0.1:9600") == ("127.0.0.1", 9600)
     assert check_listen("[::1]:9600") == ("::1", 9600)
-    assert check_listen("localhost:1") == ("localhost", 1)
+    assert check_listen("localhost:1") == ("127.0.0.1", 1)
     for listen in ("0.0.0.0:9600", "[::]:9600", "10.0.0.7:9600", "decoder.example:9600"):
         with pytest.raises(ConfigError, match="plain_http"):
             check_listen(listen)

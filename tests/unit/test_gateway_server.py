@@ -25,6 +25,7 @@ class Running:
             "/echo": lambda accept: Page(accept.encode(), content_type="text/plain; x=y"),
             "/slow": self.slow,
             "/broken": self.broken,
+            "/large": lambda _: Page(bytes(64 << 20)),
         }
         self.server = Server("127.0.0.1", 0, pages)
         self.port = int(self.server.server_address[1])
@@ -90,7 +91,7 @@ def test_pages(web: Running) -> None:
     response, body = web.get("/echo", method="HEAD", Accept="text/html")
     assert (response.status, body, response.headers["Content-Length"]) == (200, b"", "9")
     response, body = web.get("/nowhere")
-    assert (response.status, body) == (404, b"there are /echo, /slow, /broken\n")
+    assert (response.status, body) == (404, b"there are /echo, /slow, /broken, /large\n")
 
 
 def test_nothing_but_reading(web: Running) -> None:
@@ -150,6 +151,16 @@ def test_threads_are_bounded_and_come_free_again(web: Running) -> None:
     while web.server.busy:
         time.sleep(0.01)
     assert web.get("/echo", Accept="x")[1] == b"x"
+
+
+def test_slow_connections_keep_nobody_out(web: Running) -> None:
+    """Half requests, and answers that nobody reads, hold every thread; who comes is served."""
+    with ExitStack() as stack:
+        for i in range(3 * http_server._THREADS):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", web.port)))
+            sock.sendall(b"GET /echo HTT" if i % 2 else b"GET /large HTTP/1.1\r\n\r\n")
+        for _ in range(5):
+            assert web.get("/echo", Accept="x")[1] == b"x"
 
 
 def test_whoever_says_nothing_is_dropped(web: Running, monkeypatch: pytest.MonkeyPatch) -> None:

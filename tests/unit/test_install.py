@@ -129,6 +129,7 @@ def test_uninstalling_takes_what_is_ours_and_unchanged(qdec: Run, tmp_path: Path
         ("--instance", "-x", "letters, digits"),
         ("--instance", "authorised", "the name of another file"),
         ("--user", "Root", "small letters"),
+        ("--user", "root", "not root"),
         ("--user", "a\nExecStart=/bin/sh", "small letters"),
         ("--executable", "qdec", "absolute path"),
         ("--executable", "/opt/q dec", "absolute path"),
@@ -143,6 +144,44 @@ def test_names_that_a_unit_would_misread_are_refused(
     assert (status, out) == (2, "")
     assert words in err
     assert contents(tmp_path) == {}
+
+
+def test_a_root_whose_links_lead_out_of_it_is_refused(qdec: Run, tmp_path: Path) -> None:
+    """An image's absolute link means the image's own folder, and would be followed to ours."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "etc").mkdir(parents=True)
+    outside.mkdir()
+    arguments = ("install", "--root", root, "--executable", EXECUTABLE)
+    for link, target in (("etc/systemd", outside), ("etc/qdec", "../../outside")):
+        (root / link).symlink_to(target)
+        for more in ((), ("--uninstall",)):
+            status, _, err = qdec(*arguments, *more)
+            assert status == 2
+            assert "leads out of" in err
+        assert list(outside.iterdir()) == []
+        (root / link).unlink()
+    (root / "usr/lib/systemd").mkdir(parents=True)
+    (root / "etc/systemd").symlink_to("../usr/lib/systemd")
+    assert qdec(*arguments)[0] == 0
+
+
+def test_what_everybody_can_replace_is_not_run_as_a_service(
+    qdec: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    folder = tmp_path / "opt"
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "bin/qdec"
+    program.touch(mode=0o755)
+    arguments = ("install", "--dry-run", "--executable", program)
+    assert qdec(*arguments)[0] in (0, 1)
+    for one in (program, folder):
+        before = mode(one)
+        one.chmod(0o777)
+        status, _, err = qdec(*arguments)
+        assert status == 2
+        assert f"everybody may write to {one}" in err
+        one.chmod(before)
 
 
 def test_without_root_it_says_what_to_do(

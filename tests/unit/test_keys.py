@@ -24,8 +24,10 @@ from qdec.security.keys import (
     new_pair,
     read_public,
     read_secret,
+    secret_trouble,
     write_pair,
 )
+from qdec.supervisor.keys import cursor_key
 
 
 def test_a_pair_survives_its_files(tmp_path: Path) -> None:
@@ -266,3 +268,42 @@ def test_listing_keys(qdec: Run, tmp_path: Path) -> None:
     assert status == 0
     assert "5 messages/s" in out
     assert "no keys in" in qdec("keys", "list", tmp_path / "none")[1]
+
+
+# -- who owns what ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_files_of_other_users_are_not_trusted(tmp_path: Path) -> None:
+    """Through a symbolic link or not: their owners could write something else into them."""
+    secret, _ = write_pair(new_pair("a"), tmp_path)
+    authorised, theirs = tmp_path / "authorised.toml", tmp_path / "theirs.toml"
+    theirs.write_text(GOOD)
+    theirs.chmod(0o644)
+    authorised.symlink_to(theirs)
+    assert len(read_grants(authorised)) == 1
+    cursor_key(tmp_path)
+    for file in (secret, theirs, tmp_path / "cursor.key"):
+        os.chown(file, 12345, -1)
+    with pytest.raises(KeyFileError, match="uid 12345"):
+        read_secret(secret)
+    assert "uid 12345" in secret_trouble(secret)
+    with pytest.raises(ConfigError, match="uid 12345"):
+        read_grants(authorised)
+    with pytest.raises(ConfigError, match="others' reach"):
+        cursor_key(tmp_path)
+
+
+def test_the_cursor_key_is_the_services_alone(tmp_path: Path) -> None:
+    # Somebody who can write there knows which name to expect.
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f"cursor.key.{os.getpid()}").symlink_to(victim)
+    key = cursor_key(tmp_path)
+    assert victim.read_text() == "precious"
+    path = tmp_path / "cursor.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert cursor_key(tmp_path) == key
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="others' reach"):
+        cursor_key(tmp_path)

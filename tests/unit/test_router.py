@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import subprocess
 import sys
 
+import pytest
 import zmq
 
+from qdec.bus.wire import MAX_PARTS
+from qdec.errors import ConfigError
 from qdec.lane.router import Router
 from qdec.security.access import LOCAL
 
@@ -37,6 +41,52 @@ def test_a_message_that_came_before_is_not_waited_for() -> None:
             router.close()
             os.close(read)
             os.close(write)
+
+
+def test_a_message_of_many_parts_is_dropped_little_by_little() -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        router = Router(context, ("inproc://router",))
+        peer.linger = 0
+        peer.connect("inproc://router")
+        for parts in ([b"x"] * 5000, [b"next"], [b"y"] * 5000, [b"last"]):
+            peer.send_multipart(parts)
+        found = router.receive()
+        assert found is not None
+        assert found[1] == [b"x"] * (MAX_PARTS + 1)
+        looks = 1
+        while not router.skip():
+            looks += 1
+        assert looks > 10
+        for expected in ([b"next"], [b"y"] * (MAX_PARTS + 1), [b"last"]):
+            found = router.receive()  # drops what is left by itself
+            assert found is not None
+            assert found[1] == expected
+        assert router.skip()
+        assert router.receive() is None
+        router.close()
+
+
+def test_without_a_key_nothing_is_bound_beyond_loopback() -> None:
+    """Whatever became of the configuration's own check."""
+    with zmq.Context() as context, pytest.raises(ConfigError, match="plain TCP"):
+        Router(context, ("tcp://0.0.0.0:7600",))
+
+
+def test_nobody_can_tell_the_ids_of_connections() -> None:
+    """Who could would take the next one, at which libzmq aborts, or that of who has just left."""
+    ids = []
+    for _ in range(2):
+        ctypes.CDLL(None).srand(1)  # as every process begins
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            router = Router(context, ("inproc://router",))
+            peer.linger = 0
+            peer.connect("inproc://router")
+            peer.send(b"hello")
+            found = router.receive()
+            assert found is not None
+            ids.append(found[0])
+            router.close()
+    assert ids[0] != ids[1]
 
 
 _CROWD = """

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,8 +67,10 @@ class Wishes:
                 f"--instance {self.instance}: letters, digits and _.- please, at most 63, and not "
                 "authorised, which is the name of another file"
             )
-        if not re.fullmatch(USER, self.user):
-            raise InstallError(f"--user {self.user}: small letters, digits and _- please")
+        if not re.fullmatch(USER, self.user) or self.user == "root":
+            raise InstallError(
+                f"--user {self.user}: small letters, digits and _- please, and not root"
+            )
         if not _EXECUTABLE.fullmatch(self.executable):
             raise InstallError(
                 f"{self.executable} cannot be named in a unit: --executable with an absolute path "
@@ -195,7 +198,42 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _stays_inside(wishes: Wishes) -> None:
+    """Refuse a root whose links lead out of it: an image's mean its own files, not this machine's.
+
+    Raises:
+        InstallError: one does.
+    """
+    root = wishes.root.resolve()
+    for path in (*wishes.files, wishes.config, _KEYS):
+        folder = (root / path).parent.resolve()
+        if not folder.is_relative_to(root):
+            raise InstallError(
+                f"{wishes.root / path.parent} leads out of {wishes.root}, to {folder}: "
+                "install in a root without such a link, or make it relative"
+            )
+
+
+def _others_write(executable: str) -> str:
+    """What of an executable's path everybody may replace; empty if nothing."""
+    path = Path(executable)
+    for one in (path, path.resolve()):
+        for part in (one, *one.parents):
+            try:
+                mode = part.stat().st_mode
+            except OSError:
+                continue
+            if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+                return str(part)
+    return ""
+
+
 def _may_write(wishes: Wishes, dry_run: bool) -> None:
+    _stays_inside(wishes)
+    if wishes.live and (found := _others_write(wishes.executable)):
+        raise InstallError(
+            f"everybody may write to {found}, and so choose what the service runs: chmod o-w it"
+        )
     if wishes.live and os.geteuid() != 0 and not dry_run:
         raise InstallError(
             f"this writes into /etc: sudo {wishes.executable} install. --dry-run shows what it "

@@ -65,7 +65,9 @@ def check_listen(listen: str, *, allow_remote: bool = False) -> tuple[str, int]:
             "authenticated: give 127.0.0.1, or set plain_http = true beside it if whoever reaches "
             "it may know how the service is"
         )
-    return match["host"].strip("[]"), int(match["port"])
+    # As for lanes, wherever a name server or /etc/hosts may say that localhost is.
+    host = "127.0.0.1" if match["host"] == "localhost" else match["host"].strip("[]")
+    return host, int(match["port"])
 
 
 def is_ipv6(endpoint: str) -> bool:

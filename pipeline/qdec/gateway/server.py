@@ -1,7 +1,8 @@
 """A small HTTP server that cannot be made to hold much: GET of a few pages, nothing else.
 
 Requests are answered by a bounded number of threads; a request has a bounded size and a bounded
-time, however slowly it comes. Connections are not kept.
+time, however slowly it comes. Where all threads are taken, the connection that has lasted longest
+makes room, so that slow ones keep nobody out. Connections are not kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer
 from typing import Any
 
+from qdec.security.rarely import Rarely
+
 log = logging.getLogger("qdec.gateway")
 _THREADS = 8
 _MAX_REQUEST_BYTES = 16 << 10
@@ -26,6 +29,8 @@ _MAX_REQUEST_BYTES = 16 << 10
 _WAIT_S = 5.0
 _CONNECTION_S = 10.0
 _TURN_S = 0.1
+# How long whoever comes waits for the one that makes room.
+_ROOM_S = 0.1
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -73,6 +78,8 @@ class Server(TCPServer):
         self._free = threading.BoundedSemaphore(_THREADS)
         self._lock = threading.Lock()
         self._since: dict[socket.socket, float] = {}
+        self._ended: set[socket.socket] = set()
+        self._rarely = Rarely(log)
         super().__init__((str(address[0]), int(address[1])), _Request)
 
     def turn(self) -> None:
@@ -85,17 +92,29 @@ class Server(TCPServer):
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RDWR)
 
+    def _end_oldest(self) -> None:
+        """End the connection that has lasted longest of those that were not ended yet."""
+        with self._lock:
+            for connection in self._since:
+                if connection not in self._ended:
+                    self._ended.add(connection)
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+                    return
+
     @property
     def busy(self) -> int:
         """Connections being served."""
         return len(self._since)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread, or close it if all threads are taken."""
+        """Serve a connection in a thread; close it if all are taken and none comes free."""
         if not self._free.acquire(blocking=False):
-            log.warning("more than %d connections at once: one was closed", _THREADS)
-            self.shutdown_request(request)
-            return
+            self._rarely.warning("full", f"more than {_THREADS} connections: the oldest was ended")
+            self._end_oldest()
+            if not self._free.acquire(timeout=_ROOM_S):
+                self.shutdown_request(request)
+                return
         with self._lock:
             self._since[request] = time.monotonic()
         threading.Thread(target=self._serve, args=(request, client_address), daemon=True).start()
@@ -110,6 +129,7 @@ class Server(TCPServer):
         finally:
             with self._lock:
                 del self._since[request]
+                self._ended.discard(request)
             self.shutdown_request(request)
             self._free.release()
 

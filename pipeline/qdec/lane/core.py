@@ -294,7 +294,12 @@ class LaneCore:
         if holder is None and not self._doorkeeper.has_room(message.body.stream, self._by_name):
             raise WireError(WireCode.LIMIT, f"{len(self._sessions)} streams are open: no more fit")
         try:
-            opening = self._doorkeeper.admit(message, parts, busy=bool(self._sessions))
+            opening = self._doorkeeper.admit(
+                message,
+                parts,
+                busy=bool(self._sessions),
+                may_know=lambda one: not self.access.authorise(user, OpenStream(one)),
+            )
         except ElsewhereError as elsewhere:
             self._send(peer, Redirect(message.request, elsewhere.endpoint))
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,14 @@ class Doorkeeper:
     def _find(self, name: str) -> StreamConfig | None:
         return next((s for s in self.config.stream if s.name == name), None)
 
-    def admit(self, message: Open, parts: list[bytes], *, busy: bool = False) -> Opening:
+    def admit(
+        self,
+        message: Open,
+        parts: list[bytes],
+        *,
+        busy: bool = False,
+        may_know: Callable[[str], bool] = lambda _: True,
+    ) -> Opening:
         """Agree on terms.
 
         Args:
@@ -97,6 +104,7 @@ class Doorkeeper:
             parts: what came behind its header: code text, round map.
             busy: other streams are served, and wait while a guest's code is compiled. (What is
                 resumed was accepted before.)
+            may_know: whether the client may be told that there is a stream of this name.
 
         Raises:
             ElsewhereError: another lane owns the stream.
@@ -108,7 +116,7 @@ class Doorkeeper:
         if configured is not None:
             wanted = self._configured(configured, body, parts)
         else:
-            wanted = self._guest(body, parts)
+            wanted = self._guest(body, may_know)
         hurry = busy and configured is None and cursor is None
         limits = _HURRIED if hurry else DEFAULT_LIMITS
         code = self._code(configured, body, parts, limits).streamed(raw=wanted.raw)
@@ -245,9 +253,10 @@ class Doorkeeper:
                 )
         return stream.model_copy(update={"raw": body.raw or stream.raw})
 
-    def _guest(self, body: OpenBody, parts: list[bytes]) -> StreamConfig:
+    def _guest(self, body: OpenBody, may_know: Callable[[str], bool]) -> StreamConfig:
         if not body.code:
-            known = ", ".join(s.name for s in self.config.stream) or "none"
+            names = (stream.name for stream in self.config.stream)
+            known = ", ".join(filter(may_know, names)) or "none"
             raise WireError(
                 WireCode.UNKNOWN_STREAM,
                 f"no stream '{body.stream}' is configured ({known}), and no code was sent",

@@ -30,6 +30,9 @@ _BEAT_S = 0.1
 _LOOK_S = 0.005
 _MESSAGES_PER_TURN = 16
 _DRAIN_QUIET_S = 0.05
+# Clients are touched at most so often to see which of them have left: connections that end cost
+# nothing, even those that never had a key.
+_PROBE_S = 0.1
 # Longest time to answer complete windows before clients are sent to a successor, which answers the
 # rest.
 _HAND_OVER_S = 0.1
@@ -47,6 +50,8 @@ class LaneProcess:
         self._bell: int | None = None
         self._busy_at = 0.0
         self._next_beat = 0.0
+        self._left = False
+        self._next_probe = 0.0
 
     def run(self) -> int:
         """Warm up, and serve the lanes that one is given, until told to go: the exit status."""
@@ -170,7 +175,9 @@ class LaneProcess:
                 continue
             next_look = time.monotonic() + _LOOK_S
             hurry = self._router.admit()
-            if self._router.someone_left():
+            self._left |= self._router.someone_left()
+            if self._left and time.monotonic() >= self._next_probe:
+                self._left, self._next_probe = False, time.monotonic() + _PROBE_S
                 self._core.probe()
                 self._send()
             if not self._housekeeping(busy):
@@ -183,6 +190,8 @@ class LaneProcess:
     def _receive(self) -> tuple[int, bool]:
         """Take what has arrived, up to a bound: how many messages, and whether that was all."""
         for n in range(_MESSAGES_PER_TURN):
+            if not self._router.skip():
+                return n + 1, False
             message = self._router.receive()
             if message is None:
                 self._queue_is_empty()

@@ -6,8 +6,10 @@ carries its user. Without one there is no handshake to judge, and everybody is `
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import secrets
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from collections.abc import Callable, Mapping
 import zmq
 import zmq.utils.monitor
 
-from qdec.bus.endpoints import is_ipv6, is_tcp
+from qdec.bus.endpoints import check_endpoint, is_ipv6, is_tcp
 from qdec.bus.wire import MAX_PARTS
 from qdec.errors import ConfigError
 from qdec.security.access import LOCAL, Access
@@ -41,6 +43,8 @@ _KEEPALIVE = {
 _HANDSHAKE_MS = 10_000
 # Peers whose users are remembered.
 _MAX_KNOWN = 4096
+# Parts dropped together of a message that has more of them than any may.
+_SKIPPED = 256
 # Events of the monitor looked at together.
 _NEWS = 256
 # Failed before anybody was asked who it is: no CURVE, or with another service's key. Whom the ZAP
@@ -71,16 +75,20 @@ class Router:
             listening: descriptors of sockets that listen already, by endpoint; they stay open.
 
         Raises:
-            ConfigError: an endpoint cannot be bound.
+            ConfigError: an endpoint cannot be bound, or is plain TCP beyond loopback.
         """
+        for endpoint in filter(is_tcp, endpoints):
+            check_endpoint(endpoint, secured=secret is not None)
         self._on_refusal = on_refusal
         self._listening = listening or {}
         self._shared: list[str] = []
         self._rarely = Rarely(log)
+        self._surplus = False
         self._secured = secret is not None
         # Asking libzmq for a message's user takes longer than receiving it.
         self._users: dict[bytes, str] = {}
         self._door = ZapDoor(context, access, on_refusal) if self._secured else None
+        _hide_ids()
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
@@ -139,8 +147,10 @@ class Router:
     def receive(self) -> tuple[bytes, list[bytes], str] | None:
         """The next message, (peer, its parts, its user), or None.
 
-        Parts beyond what is legal are dropped.
+        Parts beyond one more than is legal are dropped, by `skip`.
         """
+        while not self.skip():
+            pass
         sock = self._socket
         try:
             peer = sock.recv(zmq.NOBLOCK)
@@ -151,10 +161,24 @@ class Router:
         if user is None:
             user = self._introduced(peer, parts)
         while sock.getsockopt(zmq.RCVMORE):
-            part = sock.recv()
-            if len(parts) <= MAX_PARTS:
-                parts.append(part)
+            parts.append(sock.recv())
+            if len(parts) > MAX_PARTS:
+                self._surplus = True
+                break
         return peer, parts or [b""], user
+
+    def skip(self) -> bool:
+        """Drop parts of a message that has too many, up to a bound. False if there may be more.
+
+        A message may have millions, and whoever waits for the lane must not wait for all of them.
+        """
+        if self._surplus:
+            for _ in range(_SKIPPED):
+                if not self._socket.getsockopt(zmq.RCVMORE):
+                    self._surplus = False
+                    break
+                self._socket.recv()
+        return not self._surplus
 
     def _introduced(self, peer: bytes, parts: list[bytes]) -> str:
         """The user of a peer not known yet; takes the message's first part, which carries it."""
@@ -232,6 +256,16 @@ class Router:
         self._socket.close(linger=_LINGER_MS)
         if self._door is not None:
             self._door.close()
+
+
+def _hide_ids() -> None:
+    """Have the ids that libzmq gives to connections begin where nobody can tell.
+
+    It takes the first from C's `rand`, never seeds it, and counts up from there. A client that
+    chooses the id which comes next makes libzmq abort, and who chooses that of a client that has
+    just left is taken for it.
+    """
+    ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
 _HANDSHAKE_FAILED = (

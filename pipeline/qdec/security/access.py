@@ -17,6 +17,8 @@ from qdec.security.keys import fingerprint
 LOCAL = "local"
 STATUS = "status"
 _SECOND_NS = 1_000_000_000
+# What keys that are not let in any more may send, all together: their connections stay open.
+_STRANGERS_PER_SECOND = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Access:
     def __init__(self, grants: Iterable[Grant] = ()) -> None:
         """Let these keys in."""
         self._allowances = {grant.public: _Allowance(grant) for grant in grants}
+        self._strangers = Bucket(_STRANGERS_PER_SECOND)
 
     def adopt(self, grants: Iterable[Grant]) -> None:
         """Let these in instead; keys whose limits stay have no more to send than before."""
@@ -152,7 +155,8 @@ class Access:
             return ""
         found = self._allowances.get(user)
         if found is None:
-            return ""  # it may do nothing anyway, and is told so
+            # It may do nothing, and is told so now and then.
+            return "" if self._strangers.take(1, now) else "it is not authorised any more"
         grant = found.grant
         if grant.message_bytes is not None and size > grant.message_bytes:
             return f"message_bytes = {grant.message_bytes}"

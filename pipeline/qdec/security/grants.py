@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from qdec.errors import ConfigError
-from qdec.security.keys import KEY_NAME, is_public_key
+from qdec.security.keys import KEY_NAME, is_public_key, owner_trouble
 
 MAX_KEYS = 4096
 _MAX_BYTES = 4 << 20
@@ -76,7 +77,7 @@ def parse_grants(text: str, path: Path) -> tuple[Grant, ...]:
     """
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of its own, or of numbers and depth
         raise ConfigError(f"not TOML: {error}", path=str(path)) from None
     tables = raw.get("key", [])
     if set(raw) - {"key"} or not isinstance(tables, list):
@@ -122,15 +123,19 @@ def read_grants(path: Path) -> tuple[Grant, ...]:
     """The keys in a file.
 
     Raises:
-        ConfigError: it cannot be read, others may write to it, or `parse_grants` refuses it.
+        ConfigError: it cannot be read, others own it or may write to it, or `parse_grants` refuses
+            it.
     """
     try:
-        if path.stat().st_mode & 0o022:
-            raise ConfigError(
-                f"others may write to it, and could let themselves in: chmod go-w {path}",
-                path=str(path),
-            )
         with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mode & 0o022:
+                raise ConfigError(
+                    f"others may write to it, and could let themselves in: chmod go-w {path}",
+                    path=str(path),
+                )
+            if trouble := owner_trouble(path, status):
+                raise ConfigError(trouble, path=str(path))
             text = file.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
             raise ConfigError(f"it has more than {_MAX_BYTES} bytes", path=str(path))

@@ -174,15 +174,28 @@ def read_public(path: Path) -> tuple[str, str]:
 def secret_trouble(path: Path) -> str:
     """Why a secret file must not be used, with what to do about it; empty if it may be."""
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError as error:
         return f"cannot read the key {path}: {error.strerror}"
-    return _mode_trouble(path, mode)
+    return _trouble(path, found)
 
 
-def _mode_trouble(path: Path, mode: int) -> str:
+def owner_trouble(path: Path, found: os.stat_result) -> str:
+    """Why a file's owner could put another in its place; empty for this user and root."""
+    if found.st_uid in (0, os.geteuid()):
+        return ""
+    return (
+        f"{path} belongs to another user (uid {found.st_uid}), who could write keys of theirs "
+        f"into it: chown it to root, or to whoever runs this (uid {os.geteuid()})"
+    )
+
+
+def _trouble(path: Path, found: os.stat_result) -> str:
+    mode = found.st_mode
     if not stat.S_ISREG(mode):
         return f"{path} is no file with a key"
+    if trouble := owner_trouble(path, found):
+        return trouble
     if mode & 0o077:
         return (
             f"{path} has mode {stat.S_IMODE(mode):04o}, so others on this machine could read or "
@@ -196,7 +209,7 @@ def _read(path: Path) -> dict[str, Any]:
     """What a key file says; nothing if it has a secret that others can read."""
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             text = file.read(_MAX_BYTES).decode("ascii", "replace")
     except OSError as error:
         raise KeyFileError(
@@ -204,9 +217,9 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:  # whose words may have the secret in them
+    except (ValueError, RecursionError):  # whose words may have the secret in them
         raise KeyFileError(f"{path} is no key file: qdec keys new NAME makes one") from None
-    if "secret" in found and (trouble := _mode_trouble(path, mode)):
+    if "secret" in found and (trouble := _trouble(path, status)):
         raise KeyFileError(trouble)
     return found
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from qdec.config import Config
 from qdec.errors import ConfigError, KeyFileError
-from qdec.security.keys import read_secret
+from qdec.security.keys import owner_trouble, read_secret
 
 _BYTES = 32
 
 
 def _make(path: Path) -> None:
     """Write a new key; whoever comes first wins, and nobody sees half a key."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    # A file of its own, whatever somebody may have put into the directory.
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    fresh = Path(name)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(_BYTES))
         file.flush()
         os.fsync(file.fileno())
@@ -35,22 +38,29 @@ def cursor_key(state_dir: Path) -> bytes:
     """Read the key, or make it (0600) the first time.
 
     Raises:
-        ConfigError: the directory cannot be used, or the file is not a key of ours.
+        ConfigError: the directory cannot be used, or the file is not a key of ours
+            alone.
     """
     path = key_path(state_dir)
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             _make(path)
-        key = path.read_bytes()
+        with path.open("rb") as file:
+            status, key = os.fstat(file.fileno()), file.read(_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"cannot keep the cursor key in {path}: {error.strerror}; "
             "set state_dir under [service] to a directory this user may write"
         ) from None
+    if status.st_mode & 0o077 or owner_trouble(path, status):
+        raise ConfigError(
+            f"{path} is within others' reach, who could make cursors of their own: remove it to "
+            "have a new one made, or chmod 600 and chown it if nobody can have read it"
+        )
     if len(key) != _BYTES:
         raise ConfigError(
-            f"{path} is not a cursor key ({len(key)} bytes, not {_BYTES}); remove it to have a new "
+            f"{path} is not a cursor key (it has not {_BYTES} bytes); remove it to have a new "
             "one made (streams in progress will then have to start over)"
         )
     return key
