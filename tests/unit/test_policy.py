@@ -344,6 +344,28 @@ def test_lanes_do_not_wait_for_one_that_cannot_get_warm() -> None:
     assert one.served("accelerator") == {0}
 
 
+def test_successors_that_come_to_nothing_are_counted_until_one_serves() -> None:
+    one = policy(spares=0)
+    served(one)
+    one.supersede([("lane", 0)])
+    role, now = lane_role(spares=0), 1.0
+    for died in range(1, 4):
+        while not any(isinstance(a, Spawn) for a in one.decide(now)):
+            now += 0.05
+        heir = one.spawned(role, now)
+        one.exited(heir, now)
+        assert one.failures == died
+    while not any(isinstance(a, Spawn) for a in one.decide(now)):
+        now += 0.05
+    heir = one.spawned(role, now)
+    one.warmed(heir, now)
+    one.decide(now)
+    one.serving(heir, now)
+    assert one.failures == 0
+    one.supersede([("lane", 0)])
+    assert one.failures == 0
+
+
 # -- more than one role ------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,6 +122,27 @@ def test_streams_that_are_for_ever_behind_all_get_their_turn(
             served[turn.stream] = now
             turns[turn.stream] += turn.windows
     assert all(turns)
+
+
+@pytest.mark.parametrize("deadline", [1_000, 100_000, 500_000])
+def test_a_stream_that_is_behind_starves_nobody_however_short_its_deadline(deadline: int) -> None:
+    """One always has windows that are late; the other needs a tenth of the time, and gets it."""
+    now, cost, light = 10**9, 50_000, 100_000
+    served = late = answered = 0
+    came = now
+    while answered < 300:
+        waiting = [Waiting(0, effective_due(0, deadline, served), cost, ready=50)]
+        if came <= now:
+            waiting.append(Waiting(1, effective_due(came, 2 * MS, 0), light))
+        for turn in plan(waiting, now, LONGEST):
+            now += turn.windows * (cost, light)[turn.stream]
+            if turn.stream == 0:
+                served = now
+            else:
+                late += now > came + 2 * MS
+                answered += 1
+                came += 1 * MS
+    assert late <= 3
 
 
 def test_cost_follows_the_number_of_events() -> None:

@@ -55,6 +55,7 @@ class LaneProcess:
 
     def run(self) -> int:
         """Warm up, and serve the lanes that one is given, until told to go: the exit status."""
+        realtime.stand_back()
         message = self._child.wait_for("warm")
         if message is None:
             return 0
@@ -72,6 +73,7 @@ class LaneProcess:
                     return 2
                 log.error("%s: its stream will be refused", error)
         realtime.settle()
+        realtime.step_forward()
         self._child.control.send("warm", makings=self._makings(config))
         while (message := self._child.wait_for("serve")) is not None:
             handed_over = self._serve(message, key, curve)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 NEVER = 1 << 62
+_SHORTEST_TURN_NS = 500_000
 
 
 class Waiting(NamedTuple):
@@ -46,8 +47,14 @@ class Turn(NamedTuple):
 
 
 def effective_due(came: int, deadline: int, served: int) -> int:
-    """When a window is due, ns: a deadline after it came, or after its stream was last served."""
-    return max(came, served) + deadline
+    """When a window is due, ns: a deadline after it came, or after its stream was last served.
+
+    A stream that is behind is owed a turn, and not its deadline: with a shorter one than
+    `_SHORTEST_TURN_NS` it would be the most urgent of all for ever.
+    """
+    if served > came:
+        return served + max(deadline, _SHORTEST_TURN_NS)
+    return came + deadline
 
 
 def latest_start(windows: Iterable[tuple[int, int]]) -> int:

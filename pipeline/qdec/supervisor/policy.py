@@ -162,6 +162,7 @@ class Policy:
         table: the roles, by distinct names; replace it to change what should run.
         restarts: children that died while serving and were not asked to, by (role, post).
         edition: of what the children that are spawned now get warm with.
+        failures: children of this edition that died before they served, since one last did.
     """
 
     def __init__(self, table: Sequence[Role], stall_s: float, drain_s: float = 10.0) -> None:
@@ -174,6 +175,7 @@ class Policy:
         self._tried: set[str] = set()
         self._stopping = False
         self.edition = 0
+        self.failures = 0
         self._outdated: set[tuple[str, int]] = set()
 
     def adopt(self, table: Sequence[Role], stall_s: float, drain_s: float) -> None:
@@ -243,6 +245,8 @@ class Policy:
         one = self._children[child]
         if one.stage is Stage.STARTING:
             one.stage, one.since = Stage.SERVING, now
+            if one.edition == self.edition:
+                self.failures = 0
         self._tried.add(one.role.name)
         one.last_beat = now
 
@@ -258,6 +262,9 @@ class Policy:
         if one is None or self._stopping or one.stage in (Stage.DRAINING, Stage.STANDBY):
             return
         served = one.stage is Stage.SERVING
+        changing = any(name == one.role.name for name, _ in self._outdated) or one.post is not None
+        if changing and not served and self.edition == one.edition:
+            self.failures += 1
         if one.post is not None and one.edition == self.edition:
             # Who has the post now, or gets it, may be out of date.
             self._outdated.add((one.role.name, one.post))
@@ -291,6 +298,7 @@ class Policy:
             posts: (role, post) whose children are to be succeeded. Others' stay where they are.
         """
         self.edition += 1
+        self.failures = 0
         self._outdated = set(posts)
 
     def restore(self, posts: Iterable[tuple[str, int]]) -> None:

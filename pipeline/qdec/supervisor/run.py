@@ -49,6 +49,8 @@ from qdec.supervisor.vigil import Vigil
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
 _DYING_S = 0.05
+# Processes that may die of a change, one after the other, before it is taken back.
+_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -296,6 +298,8 @@ class Supervisor:
         if self._accelerator.generation == child:
             self._accelerator.generation = 0  # nobody writes into lanes' slots any more
         self._policy.exited(child, time.monotonic())
+        if self._policy.failures >= _TRIES and self._policy.succeeding:
+            self._roll_back(f"{_TRIES} processes in turn died of it before they served")
 
     def _show(self) -> None:
         """Write into the arena's head what the supervisor knows of lanes."""
