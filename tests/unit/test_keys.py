@@ -151,6 +151,7 @@ def test_authorised_keys(tmp_path: Path) -> None:
         (GOOD + GOOD, 5, "same name"),
         (GOOD + GOOD.replace('"a"', '"b"'), 5, "same public"),
     ],
+    ids=lambda value: "keys" if "\n" in str(value) else None,  # they are others in each process
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, line: int | None, words: str) -> None:
     path = tmp_path / "authorised.toml"

@@ -131,7 +131,8 @@ class Judge:
             elif handed is not None and not self._is_right(row, detectors, handed):
                 found.wrong += 1
                 tier = Tier(int(row["tier"])).label
-                on_wrong(f"window {window}, rounds {first} to {first + count}, {tier}")
+                flags = Flag(int(row["flags"]))
+                on_wrong(f"window {window}, rounds {first} to {first + count}, {tier}, {flags!r}")
             expected, covered, before = window + 1, first + count, answer
         found.answered = sum(found.by_tier.values())
         found.lost += self._windows(covered, len(detectors))
