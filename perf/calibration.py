@@ -94,24 +94,21 @@ def measure(kind: Kind, counts: dict[str, int], seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--experiments", type=int, default=1000, help="with a signal, per kind")
-    parser.add_argument("--none", type=int, help="without one (default: as many)")
-    parser.add_argument("--odd", type=int, help="odd ones (default: a quarter)")
+    parser.add_argument("--experiments", type=int, default=600, help="with a signal, per kind")
+    parser.add_argument("--none", type=int, default=300, help="without one")
+    parser.add_argument("--odd", type=int, default=100, help="odd ones")
     parser.add_argument("--kinds", default=",".join(k.value for k in Kind))
     parser.add_argument("--seed", type=int, default=1_000_000)
     parser.add_argument("--save", action="store_true", help="keep results/calibration.json")
     parser.add_argument("--doubts", action="store_true", help="print mistakes and doubts, too")
     o = parser.parse_args()
-    counts = {
-        "signal": o.experiments,
-        "none": o.experiments if o.none is None else o.none,
-        "odd": o.experiments // 4 if o.odd is None else o.odd,
-    }
-    rows = [measure(Kind(word), counts, o.seed) for word in o.kinds.split(",")]
+    counts = {"signal": o.experiments, "none": o.none, "odd": o.odd}
     hidden = ("intervals", "mistakes", "doubts")
-    if o.doubts:
-        for row in rows:
-            print(row["kind"], row["mistakes"], row["doubts"], flush=True)
+    rows = []
+    for word in o.kinds.split(","):
+        rows.append(measure(Kind(word), counts, o.seed))
+        if o.doubts:
+            print(rows[-1], flush=True)
     table = [{k: v for k, v in row.items() if k not in hidden} for row in rows]
     save = "calibration" if o.save else ""
     show("Calibration fits", table, save=save, counts=counts, seed=o.seed, details=rows)

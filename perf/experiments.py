@@ -296,6 +296,7 @@ def _drag(rng: np.random.Generator, sort: str) -> Any:
     if sort == "odd":
         oddity = str(rng.choice(["outside", "many"]))
         if oddity == "outside":
+            k = rng.uniform(0.5, 2.0) / span  # no other crossing within
             best = x.mean() + rng.choice([-1, 1]) * rng.uniform(0.6, 0.9) * span
         else:
             k = rng.uniform(7, 8.5) / span
@@ -347,11 +348,15 @@ def _arch(rng: np.random.Generator, sort: str) -> Any:
     oddity = ""
     if sort == "odd":
         oddity = "outside"
-        period = rng.uniform(2.5, 4)
+        period = rng.uniform(3.5, 5)
         spot = rng.choice([-1, 1]) * rng.uniform(0.6, 0.8)
     top, ec = rng.uniform(4e3, 6e3), rng.uniform(180, 320)
     f = (top + ec) * np.sqrt(np.abs(np.cos(np.pi * (x - spot) / period))) - ec
     f = np.full(n, top) if sort == "none" else f
+    # Nobody follows the qubit far down: it leaves the band and loses its coherence.
+    seen = f > 0.45 * top
+    x, f = x[seen], f[seen]
+    n = len(x)
     y = f + rng.normal(0, rng.uniform(0.3, 8), n)
     # Points where another line was picked: usual in spectra over flux.
     if sort != "none":

@@ -8,8 +8,7 @@ import numpy as np
 
 from qdec.calibration.fit import families
 from qdec.calibration.fit.curve import Curve, Interval, fit
-from qdec.calibration.fit.found import Doubt, Found, common, estimate, scale, signal
-from qdec.calibration.fit.separable import Points
+from qdec.calibration.fit.found import Doubt, Found, common, estimate, join, scale
 from qdec.calibration.request import Request
 from qdec.calibration.response import Check, Estimate, Outcome
 from qdec.calibration.units import unit
@@ -22,48 +21,39 @@ _VAGUE_PHASE = 0.35  # rad
 def drag(request: Request) -> Found:
     """The coefficient at which both orders of two pulses leave the same population."""
     by_label = {t.label: t for t in request.observations.traces}
-    one, other = by_label["xy"], by_label["yx"]
-    if one.x != other.x:
-        raise ObservationError("both traces of drag must be swept over the same values")
-    apart = one.model_copy(
-        update={
-            "y": tuple(np.subtract(one.y, other.y).tolist()),
-            "shots": None,
-        }
-    )
-    scaled = scale(apart, centred=True)
-    # Not about its mean: where the difference is zero is what is sought.
-    points = Points.of(scaled.points.x, np.array(apart.y) / scaled.height)
-    curve = fit(points, families.crossing())
+    scaled = join(by_label["xy"], by_label["yx"], centred=True)
+    curve = fit(scaled.points, families.crossing())
     checks, doubts = common(curve, scaled)
     at = curve.profile[0]
     symbol = request.experiment.axis.unit if request.experiment.axis else "1"
     place = Interval(*(scaled.origin / scaled.span + v for v in (at.value, at.low, at.high)))
-    turns = math.exp(float(curve.theta[1]))
+    turns = math.sqrt(max(1e-9, float(curve.theta[1])))
     if abs(at.value) > _EDGE or not at.closed:
         doubts.append(Doubt(Outcome.SUBOPTIMAL, "the curves do not cross within the sweep"))
     elif turns > math.pi and np.any(np.abs(at.value + np.array([-1, 1]) * math.pi / turns) < _EDGE):
         doubts.append(Doubt(Outcome.SUBOPTIMAL, "the curves cross more than once"))
+    elif curve.c[1] * curve.c[2] > 0:
+        doubts.append(Doubt(Outcome.ANOMALOUS, "both curves rise, or both fall"))
     elif at.high - at.low > 0.3:
         doubts.append(Doubt(Outcome.SUBOPTIMAL, "the crossing is too vague: average longer"))
     found = estimate("drag_coefficient", place, symbol, scaled.span)
-    return _found("b sin(k (x - x0)) / k", curve, (found,), checks, doubts, scaled.height)
+    return _found("a + b_g sin(k (x - x0)) / k", curve, (found,), checks, doubts, scaled.height)
 
 
 def cz_phase(request: Request) -> Found:
     """The conditional phase: between the target's fringes with the control in 1 and in 0."""
     by_label = {t.label: t for t in request.observations.traces}
-    both = [by_label["control_0"], by_label["control_1"]]
     symbol = request.experiment.axis.unit if request.experiment.axis else "rad"
     factor = unit(symbol).factor
-    x = np.concatenate([np.array(t.x) * factor for t in both])
-    y = np.concatenate([np.array(t.y) for t in both])
-    group = np.repeat([0, 1], [len(t.x) for t in both])
-    if min(np.ptp(x[group == g]) for g in (0, 1)) < math.pi:
+    both = [
+        t.model_copy(update={"x": tuple(v * factor for v in t.x)})
+        for t in (by_label["control_0"], by_label["control_1"])
+    ]
+    if min(t.x[-1] - t.x[0] for t in both) < math.pi:
         raise ObservationError("cz_phase needs sweeps over half a turn or more")
-    height = float(np.std(y)) or 1.0
-    curve = fit(Points.of(x, (y - y.mean()) / height, group), families.phases())
-    checks, doubts = common(curve, None)
+    scaled = join(*both)
+    curve = fit(scaled.points, families.phases())
+    checks, doubts = common(curve, scaled)
     phase, difference = curve.profile
     k = len(curve.c)
     errors = np.sqrt(np.diag(curve.covariance)[2:k])
@@ -77,7 +67,9 @@ def cz_phase(request: Request) -> Found:
         doubts.append(Doubt(Outcome.ANOMALOUS, words))
     turn = estimate("conditional_phase", _wrapped(difference, flip), "rad")
     single = estimate("target_phase", _wrapped(phase, start), "rad")
-    return _found("a_g + b_g cos(x - phi - g D)", curve, (turn, single), checks, doubts, height)
+    return _found(
+        "a_g + b_g cos(x - phi - g D)", curve, (turn, single), checks, doubts, scaled.height
+    )
 
 
 def flux_arch(request: Request) -> Found:
@@ -123,7 +115,7 @@ def _found(
 ) -> Found:
     return Found(
         words,
-        signal(curve),
+        curve.signal,
         estimates,
         tuple(checks),
         tuple(doubts),

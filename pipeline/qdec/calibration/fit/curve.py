@@ -13,18 +13,24 @@ from qdec.calibration.fit.separable import (
     Flags,
     Floats,
     Points,
+    Projected,
     covariance,
     descend,
+    jacobian,
+    leverage,
     project,
     scan,
+    scan_hardy,
 )
 
 LEVEL = 0.95
+# A signal must be so improbable in noise, with all that the search tried counted in.
+SIGNAL = 2e-3
 _POLISHED = 6
 # Another minimum whose residuals are so little worse (in units of the noise's variance) also fits.
 RIVAL = 12.0
 # A residual so large, in robust standard deviations, is no noise; so many are no accident.
-_OUTLIER, _MOST_OUTLIERS = 5.0, 0.12
+_OUTLIER, _MOST_OUTLIERS = 4.2, 0.12
 # Distances at which profiles are taken, in standard deviations of the linear approximation.
 _REACH = np.array([0.7, 1.3, 1.75, 2.1, 2.6, 3.3, 5.0, 9.0, 20.0])
 
@@ -55,7 +61,6 @@ class Curve:
         covariance: ``(k+q, k+q)`` of (c, θ).
         profile: of each θ.
         p_local: of the F test against the null curve, at the best of all starts.
-        starts: that were tried; what the search itself can find in noise grows with it.
         rivals: other minima that fit about as well, as θ.
     """
 
@@ -68,9 +73,13 @@ class Curve:
     covariance: Floats
     profile: tuple[Interval, ...]
     p_local: float
-    starts: int
     rivals: tuple[Floats, ...]
     residual: Floats
+
+    @property
+    def signal(self) -> float:
+        """The p-value times the number of places where noise could look like the best one."""
+        return min(1.0, self.p_local * len(self.kept))
 
     @property
     def dof(self) -> int:
@@ -87,9 +96,12 @@ class Curve:
 
 
 def detect(points: Points, family: Family) -> tuple[float, Floats]:
-    """The F test against the null curve: its p-value at the best start, and the best minima's θ."""
+    """The F test against the null curve: its p-value at the best start, and the best minima's θ.
+
+    Where the search must bear outliers, the test waits until they are known (p-value 0).
+    """
     starts = family.starts(points)
-    rss = scan(points, family, starts)
+    rss = (scan_hardy if family.robust else scan)(points, family, starts)
     order = np.argsort(rss, kind="stable")
     chosen: list[int] = []
     low, high = family.box(points)
@@ -99,30 +111,43 @@ def detect(points: Points, family: Family) -> tuple[float, Floats]:
             chosen.append(int(i))
         if len(chosen) == _POLISHED:
             break
-    theta, at = descend(points, family, starts[chosen])
-    order = np.argsort(at.rss, kind="stable")
-    best = at.rss[order[0]]
-    null = project(points, family.null(points)[None]).rss[0]
-    more = at.c.shape[1] + theta.shape[1] - family.null(points).shape[1]
-    left = len(points.x) - at.c.shape[1] - theta.shape[1]
-    f = max(0.0, (null - best) / more) / max(best / left, 1e-300)
-    return float(stats.f.sf(f, more, left)), theta[order]
-
-
-def fit(points: Points, family: Family, shots: float | None = None) -> Curve:
-    """Fit; `shots` per point where y is a population, for its binomial noise."""
-    p_local, thetas = detect(points, family)
-    count = len(family.starts(points))
+    theta = starts[chosen]
     if family.robust:
-        thetas = _hardy(points, family, thetas)
+        return 0.0, _hardy(points, family, theta)
+    theta, at = descend(points, family, theta)
+    order = np.argsort(at.rss, kind="stable")
+    parameters = at.c.shape[1] + theta.shape[1]
+    return _f_test(points, family, float(at.rss.min()), parameters), theta[order]
+
+
+def _f_test(points: Points, family: Family, rss: float, parameters: int) -> float:
+    """The p-value of the null curve, given the best residuals of the other."""
+    base = family.null(points)
+    null = float(project(points, base[None]).rss[0])
+    more, left = parameters - base.shape[1], max(1, len(points.x) - parameters)
+    f = max(0.0, (null - rss) / more) / max(rss / left, 1e-300)
+    return float(stats.f.sf(f, more, left))
+
+
+def fit(points: Points, family: Family) -> Curve:
+    """Fit a family; weights follow from the fitted curve where y was counted in shots."""
+    p_local, thetas = detect(points, family)
     theta, at = descend(points, family, thetas)
+    near = at.rss <= at.rss.min() * (1 + 4 * RIVAL / len(points.x))
+    theta, at = theta[near], Projected(at.c[near], at.residual[near], at.rss[near])
     kept = np.ones(len(points.x), dtype=np.bool_)
     now = points
     for _ in range(4):
         best = int(np.argmin(at.rss))
         curve = (family.columns(points, theta[best : best + 1])[0] @ at.c[best]).ravel()
-        whole = points if shots is None else points.weighted(_binomial(curve, shots))
-        off = np.abs(points.y - curve) * whole.weight
+        whole = (
+            points
+            if points.shots is None
+            else points.weighted(binomial(curve, points.shots) ** -0.5)
+        )
+        pull = leverage(jacobian(whole, family, theta[best], at.c[best]))
+        # A point that pulls the curve to itself hides how far off it is: studentised residuals.
+        off = np.abs(points.y - curve) * whole.weight / np.sqrt(np.clip(1 - pull, 0.05, 1))
         scale = 1.4826 * float(np.median(off[kept]))
         keep = off <= _OUTLIER * scale * (1 + 2 / np.sqrt(len(off)))
         if keep.mean() < 1 - _MOST_OUTLIERS or scale == 0:
@@ -136,7 +161,10 @@ def fit(points: Points, family: Family, shots: float | None = None) -> Curve:
     theta, c, rss = theta[order], at.c[order], at.rss[order]
     left = max(1, len(now.x) - c.shape[1] - theta.shape[1])
     variance = max(float(rss[0]) / left, 1e-300)
-    spread = covariance(now, family, theta[0], c[0]) * variance
+    if family.robust or not kept.all():
+        p_local = _f_test(now, family, float(rss[0]), c.shape[1] + theta.shape[1])
+    there = min(1.0, p_local * len(kept)) < SIGNAL
+    spread = covariance(jacobian(now, family, theta[0], c[0])) * variance
     low, high = family.box(now)
     rivals = tuple(
         theta[i]
@@ -152,29 +180,29 @@ def fit(points: Points, family: Family, shots: float | None = None) -> Curve:
         c=c[0],
         sigma=float(np.sqrt(variance)),
         covariance=spread,
-        profile=_profiles(now, family, theta[0], float(rss[0]), variance, left, spread),
+        profile=_profiles(now, family, theta[0], float(rss[0]), variance, left, spread)
+        if there
+        else tuple(Interval(float(t), -np.inf, np.inf) for t in theta[0]),
         p_local=p_local,
-        starts=count,
         rivals=rivals,
         residual=at.residual[order[0]],
     )
 
 
-def _binomial(curve: Floats, shots: float) -> Floats:
-    """Weights of populations that were counted in `shots` shots (Agresti's half-counts inside)."""
-    p = np.clip(curve, 0, 1)
-    p = (p * shots + 1) / (shots + 2)
-    return 1 / np.sqrt(p * (1 - p))
+def binomial(curve: Floats, shots: Floats) -> Floats:
+    """Variances of populations that were counted in shots; never 0, since one more might have."""
+    p = (np.clip(curve, 0, 1) * shots + 1) / (shots + 2)
+    return np.asarray(p * (1 - p) / shots)
 
 
 def _hardy(points: Points, family: Family, thetas: Floats) -> Floats:
     """Starts refined with Tukey's biweight, so that far-off points pull no more; best first."""
     scales, refined = [], []
-    for start in thetas:
+    for start in thetas[:4]:
         theta, now = start[None], points
         size = np.inf
-        for _ in range(8):
-            theta, at = descend(now, family, theta, turns=6)
+        for _ in range(6):
+            theta, at = descend(now, family, theta, turns=3)
             off = np.abs(points.y - family.columns(points, theta)[0] @ at.c[0])
             size = 1.4826 * float(np.median(off)) + 1e-12
             weight = np.clip(1 - (off / (6 * size)) ** 2, 0, None)
@@ -216,7 +244,7 @@ def _profiles(
         batch[rows] = np.clip(batch[rows] + moved, low, high)
         free[rows, j] = False
     if q > 1:
-        batch, at = descend(points, family, batch, free, turns=8)
+        batch, at = descend(points, family, batch, free, turns=8, tolerance=1e-5)
     else:
         at = project(points, family.columns(points, batch))
     root = np.sqrt(np.maximum(at.rss - rss, 0) / variance)

@@ -6,7 +6,7 @@ import numpy as np
 
 from qdec.calibration.fit import families
 from qdec.calibration.fit.curve import fit
-from qdec.calibration.fit.found import Found, common, estimate, mapped, scale, signal
+from qdec.calibration.fit.found import Found, common, estimate, mapped, scale
 from qdec.calibration.fit.oscillations import long_or_vague
 from qdec.calibration.request import Request
 
@@ -24,14 +24,14 @@ def echo(request: Request) -> Found:
 def _decay(request: Request, name: str) -> Found:
     trace = request.observations.traces[0]
     scaled = scale(trace)
-    curve = fit(scaled.points, families.decay(), scaled.shots)
+    curve = fit(scaled.points, families.decay())
     checks, doubts = common(curve, scaled)
     symbol = request.experiment.axis.unit if request.experiment.axis else "s"
     time = estimate(name, mapped(curve.profile[0], np.exp), symbol, scaled.span)
     doubts += long_or_vague(time, scaled.span, float(np.min(np.diff(trace.x))))
     return Found(
         "a + b exp(-t/T)",
-        signal(curve),
+        curve.signal,
         (time,),
         tuple(checks),
         tuple(doubts),

@@ -36,7 +36,7 @@ def uniform(x: Floats) -> bool:
 
 def _frequencies(points: Points) -> Floats:
     most = nyquist(points.x)
-    return np.arange(LOWEST, most, 0.2)
+    return np.arange(LOWEST, most, 0.25)
 
 
 def rabi_amplitude() -> Family:
@@ -61,7 +61,7 @@ def damped() -> Family:
         return np.stack([np.ones_like(fall), fall * np.cos(angle), fall * np.sin(angle)], axis=2)
 
     def starts(points: Points) -> Floats:
-        return _grid(_frequencies(points), np.log([0.08, 0.25, 0.8, 4.0]))
+        return _grid(_frequencies(points), np.log([0.1, 0.35, 2.0]))
 
     def box(points: Points) -> tuple[Floats, Floats]:
         low = np.array([LOWEST, np.log(SHORTEST)])
@@ -123,17 +123,25 @@ def line(asymmetric: bool) -> Family:
 
 
 def crossing() -> Family:
-    """``b·sin(k(x−x0))/k``: a difference of two error signals, zero at x0. θ = x0, ln k."""
+    """Two error signals, groups 0 and 1, that agree at x0. θ = x0, k².
+
+    ``a + b_g·sin(k(x−x0))/k``: turning errors add up over the pulses of a sequence, with opposite
+    signs for the two orders.
+    """
 
     def columns(points: Points, theta: Floats) -> Floats:
-        k = np.exp(theta[:, 1:2])
-        return (np.sin(k * (points.x - theta[:, :1])) / k)[:, :, None]
+        # In k², of which it is a smooth function through 0 (a straight line) and below: there the
+        # data often cannot tell, and a boundary would spoil the intervals.
+        k = np.sqrt(theta[:, 1:2] + 1e-9 + 0j)
+        swing = (np.sin(k * (points.x - theta[:, :1])) / k).real
+        second = points.group.astype(np.float64)
+        return np.stack([np.ones_like(swing), swing * (1 - second), swing * second], axis=2)
 
     def starts(points: Points) -> Floats:
-        return _grid(np.linspace(-0.7, 0.7, 29), np.log([0.3, 1.5, 3.0, 4.5, 6.0, 8.0]))
+        return _grid(np.linspace(-0.7, 0.7, 29), np.array([0.0, 2.0, 9.0, 20.0, 36.0, 64.0]))
 
-    edges = np.array([-0.8, np.log(0.2)]), np.array([0.8, np.log(9.0)])
-    return Family(("x0", "ln k"), columns, starts, lambda p: edges, _ones)
+    edges = np.array([-0.8, -9.0]), np.array([0.8, 81.0])
+    return Family(("x0", "k2"), columns, starts, lambda p: edges, _ones)
 
 
 def phases() -> Family:

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from qdec.calibration.fit.curve import Curve, Interval
+from qdec.calibration.fit.curve import Curve, Interval, binomial
 from qdec.calibration.fit.separable import Floats, Points
 from qdec.calibration.request import Trace
 from qdec.calibration.response import Check, Estimate, Outcome
-from qdec.calibration.units import Dimension, unit
 
-# A signal must be so improbable in noise, with all that the search tried counted in. Numbers are
-# relied on only where it is far more so, because a fit that latched onto noise looks like one.
-SIGNAL, SURE = 2e-3, 1e-6
+# Numbers are relied on only where noise is so improbable: a fit that latched onto noise looks good.
+SURE = 1e-6
 _ODD = 1e-4  # p-value of a residual test that is no accident
 _SATURATED = 0.15  # of the points at exactly the largest or smallest value
 
@@ -66,7 +64,6 @@ class Scaled:
     span: float
     base: float
     height: float
-    shots: float | None
     saturated: bool
 
 
@@ -75,16 +72,37 @@ def scale(trace: Trace, *, origin: float | None = None, centred: bool = False) -
     x, y = np.array(trace.x), np.array(trace.y)
     start = (x[0] + (x[-1] - x[0]) / 2 if centred else x[0]) if origin is None else origin
     span = float(x[-1] - x[0]) if origin is None else float(np.max(np.abs(x - origin)))
-    population = unit(trace.y_unit).dimension is Dimension.NUMBER
-    counted = trace.shots is not None and population and trace.y_unit == "1"
-    if counted and y.min() >= 0 and y.max() <= 1:
-        base, height, shots = 0.0, 1.0, float(trace.shots or 1)
-    else:
-        base, height, shots = float(np.mean(y)), float(np.std(y)) or 1.0, None
+    shots = counted(trace)
+    base, height = (0.0, 1.0) if shots is not None else (float(y.mean()), float(y.std()) or 1.0)
     stuck = max(int(np.sum(y == y.max())), int(np.sum(y == y.min())))
     saturated = shots is None and stuck >= max(4, _SATURATED * len(y))
-    points = Points.of((x - start) / span, (y - base) / height)
-    return Scaled(points, float(start), span, base, height, shots, saturated)
+    points = Points.of((x - start) / span, (y - base) / height, shots=shots)
+    return Scaled(points, float(start), span, base, height, saturated)
+
+
+def join(one: Trace, other: Trace, *, centred: bool = False) -> Scaled:
+    """Scale two traces alike, as groups 0 and 1."""
+    parts = [np.array(t.x) for t in (one, other)]
+    group = np.repeat([0, 1], [len(p) for p in parts])
+    x, y = np.concatenate(parts), np.array([*one.y, *other.y])
+    start = float(x.min() + x.max()) / 2 if centred else 0.0
+    span = float(np.ptp(x)) if centred else 1.0
+    both = [counted(one), counted(other)]
+    shots = (
+        None if any(s is None for s in both) else np.concatenate([s for s in both if s is not None])
+    )
+    base, height = (0.0, 1.0) if shots is not None else (float(y.mean()), float(y.std()) or 1.0)
+    saturated = any(scale(t).saturated for t in (one, other))
+    points = Points.of((x - start) / span, (y - base) / height, group, shots)
+    return Scaled(points, start, span, base, height, saturated)
+
+
+def counted(trace: Trace) -> Floats | None:
+    """``(n,)`` shots of each point, where the values are populations counted in shots."""
+    y = np.array(trace.y)
+    if trace.shots is None or trace.y_unit != "1" or y.min() < 0 or y.max() > 1:
+        return None
+    return np.full(len(y), float(trace.shots))
 
 
 def estimate(name: str, interval: Interval, symbol: str, factor: float = 1.0) -> Estimate:
@@ -108,14 +126,7 @@ def mapped(interval: Interval, how: np.ufunc | None = None, *, inverse: bool = F
     return Interval(float(ends[0]), float(min(ends[1:])), float(max(ends[1:])))
 
 
-def signal(curve: Curve) -> float:
-    """The F test's p-value times the number of independent places where noise could look so."""
-    return min(1.0, curve.p_local * len(curve.kept))
-
-
-def common(
-    curve: Curve, scaled: Scaled | None, lines: bool = False
-) -> tuple[list[Check], list[Doubt]]:
+def common(curve: Curve, scaled: Scaled, lines: bool = False) -> tuple[list[Check], list[Doubt]]:
     """The tests that every curve has to pass."""
     checks, doubts = [], []
 
@@ -126,7 +137,7 @@ def common(
         if not passed:
             doubts.append(Doubt(outcome, detail))
 
-    p = signal(curve)
+    p = curve.signal
     test("signal", p < SURE, p, "the signal hardly stands out of the noise", Outcome.SUBOPTIMAL)
     z = curve.residual / (np.std(curve.residual) + 1e-300)
     p = _tone(z)
@@ -148,16 +159,15 @@ def common(
         "another solution fits as well",
         Outcome.SUBOPTIMAL,
     )
-    if scaled is not None:
-        test(
-            "saturation",
-            not scaled.saturated,
-            float(scaled.saturated),
-            "many points have exactly the largest or smallest value: the readout is saturated",
-            Outcome.APPARATUS,
-        )
-    if scaled is not None and scaled.shots is not None:
-        ratio, p = _excess(curve, scaled.shots)
+    test(
+        "saturation",
+        not scaled.saturated,
+        float(scaled.saturated),
+        "many points have exactly the largest or smallest value: the readout is saturated",
+        Outcome.APPARATUS,
+    )
+    if curve.points.shots is not None:
+        ratio, p = _excess(curve, curve.points.shots)
         test(
             "shot_noise",
             ratio < 2 or p > 1e-6,
@@ -180,11 +190,10 @@ def _tone(z: Floats) -> float:
     return float(min(1.0, len(power) * (1 - share) ** (len(power) - 1)))
 
 
-def _excess(curve: Curve, shots: float) -> tuple[float, float]:
-    """Variance of the residuals over that of `shots` shots, and its p-value."""
+def _excess(curve: Curve, shots: Floats) -> tuple[float, float]:
+    """Variance of the residuals over that of the shots, and its p-value."""
     fitted = curve.family.columns(curve.points, curve.theta[None])[0] @ curve.c
-    p = (np.clip(fitted, 0, 1) * shots + 1) / (shots + 2)
-    total = float(np.sum((curve.points.y - fitted) ** 2 * shots / (p * (1 - p))))
+    total = float(np.sum((curve.points.y - fitted) ** 2 / binomial(fitted, shots)))
     return total / curve.dof, float(stats.chi2.sf(total, curve.dof))
 
 

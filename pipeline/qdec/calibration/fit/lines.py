@@ -6,7 +6,7 @@ import numpy as np
 
 from qdec.calibration.fit import families
 from qdec.calibration.fit.curve import Interval, fit
-from qdec.calibration.fit.found import Doubt, Found, common, estimate, mapped, scale, signal
+from qdec.calibration.fit.found import Doubt, Found, common, estimate, mapped, scale
 from qdec.calibration.request import Request
 from qdec.calibration.response import Outcome
 
@@ -27,7 +27,7 @@ def qubit(request: Request) -> Found:
 def _line(request: Request, asymmetric: bool, names: tuple[str, str]) -> Found:
     trace = request.observations.traces[0]
     scaled = scale(trace, centred=True)
-    curve = fit(scaled.points, families.line(asymmetric), scaled.shots)
+    curve = fit(scaled.points, families.line(asymmetric))
     checks, doubts = common(curve, scaled, lines=True)
     symbol = request.experiment.axis.unit if request.experiment.axis else "Hz"
     at = curve.profile[0]
@@ -44,7 +44,7 @@ def _line(request: Request, asymmetric: bool, names: tuple[str, str]) -> Found:
         doubts.append(Doubt(Outcome.SUBOPTIMAL, "the line's place is too vague: average longer"))
     return Found(
         "a + s f + (b + c d) / (1 + d^2)" if asymmetric else "a + b / (1 + d^2)",
-        signal(curve),
+        curve.signal,
         (
             estimate(names[0], centre, symbol, scaled.span),
             estimate(names[1], half, symbol, 2 * scaled.span),

@@ -9,7 +9,7 @@ import numpy as np
 
 from qdec.calibration.fit import families
 from qdec.calibration.fit.curve import Curve, Interval, fit
-from qdec.calibration.fit.found import Doubt, Found, common, estimate, mapped, scale, signal
+from qdec.calibration.fit.found import Doubt, Found, common, estimate, mapped, scale
 from qdec.calibration.request import Request, Trace
 from qdec.calibration.response import Estimate, Outcome
 from qdec.calibration.units import convert, unit
@@ -25,7 +25,7 @@ def rabi_amplitude(request: Request) -> Found:
     """The amplitude of a π pulse: half of a period."""
     trace = request.observations.traces[0]
     scaled = scale(trace, origin=0.0)
-    curve = fit(scaled.points, families.rabi_amplitude(), scaled.shots)
+    curve = fit(scaled.points, families.rabi_amplitude())
     checks, doubts = common(curve, scaled)
     period = mapped(curve.profile[0], inverse=True)
     symbol = request.experiment.axis.unit if request.experiment.axis else "1"
@@ -36,7 +36,7 @@ def rabi_amplitude(request: Request) -> Found:
         doubts += _folded(curve, trace, scaled.span, 1 / (2 * expected))
     return Found(
         "a + b cos(pi A / A_pi)",
-        signal(curve),
+        curve.signal,
         (
             pi,
             estimate("contrast", curve.linear(np.array([0.0, -2.0])), trace.y_unit, scaled.height),
@@ -136,7 +136,7 @@ def _damped(
     request: Request, trace: Trace, decay: str, limited: bool = False
 ) -> tuple[Found, Curve, float]:
     scaled = scale(trace)
-    curve = fit(scaled.points, families.damped(), scaled.shots)
+    curve = fit(scaled.points, families.damped())
     checks, doubts = common(curve, scaled)
     doubts += _frequency(curve, trace, scaled.span)
     symbol = request.experiment.axis.unit if request.experiment.axis else "s"
@@ -147,7 +147,7 @@ def _damped(
         doubts += long_or_vague(time, scaled.span, float(np.min(np.diff(trace.x))))
     found = Found(
         "a + exp(-t/T) (b cos 2 pi f t + c sin 2 pi f t)",
-        signal(curve),
+        curve.signal,
         (fringe, time),
         tuple(checks),
         tuple(doubts),

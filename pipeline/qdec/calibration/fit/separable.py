@@ -21,6 +21,7 @@ Flags = NDArray[np.bool_]
 _RIDGE = 1e-12
 _STEP = 1e-6
 _TURNS = 25
+_SHORT = 1e2
 _BLOCK = 1 << 20
 
 
@@ -33,22 +34,31 @@ class Points:
         y: ``(n,)`` observed.
         weight: ``(n,)`` one over the standard deviation, up to a common factor.
         group: ``(n,)`` which trace each point is of, for kinds that need several.
+        shots: ``(n,)`` that each y, a population, was counted in; None where that is not known.
     """
 
     x: Floats
     y: Floats
     weight: Floats
     group: NDArray[np.intp]
+    shots: Floats | None = None
 
     @classmethod
-    def of(cls, x: Floats, y: Floats, group: NDArray[np.intp] | None = None) -> Points:
-        """All points alike."""
+    def of(
+        cls,
+        x: Floats,
+        y: Floats,
+        group: NDArray[np.intp] | None = None,
+        shots: Floats | None = None,
+    ) -> Points:
+        """All points of one weight."""
         none = np.zeros(len(x), dtype=np.intp)
-        return cls(x, y, np.ones(len(x)), none if group is None else group)
+        return cls(x, y, np.ones(len(x)), none if group is None else group, shots)
 
     def keep(self, which: Flags) -> Points:
         """Some of the points."""
-        return Points(self.x[which], self.y[which], self.weight[which], self.group[which])
+        shots = None if self.shots is None else self.shots[which]
+        return Points(self.x[which], self.y[which], self.weight[which], self.group[which], shots)
 
     def weighted(self, weight: Floats) -> Points:
         """The same points, other weights (scaled to a mean square of one)."""
@@ -85,17 +95,17 @@ class Projected:
     rss: Floats
 
 
-def project(points: Points, columns: Floats) -> Projected:
-    """Solve the linear part for ``(B, n, k)`` columns."""
-    a = columns * points.weight[:, None]
-    y = points.y * points.weight
+def project(points: Points, columns: Floats, weight: Floats | None = None) -> Projected:
+    """Solve the linear part for ``(B, n, k)`` columns; `weight`: ``(B, n)`` instead of theirs."""
+    weight = points.weight[None] if weight is None else weight
+    a = columns * weight[:, :, None]
+    y = points.y * weight
     norm = np.sqrt(np.einsum("bnk,bnk->bk", a, a)) + 1e-300
     a = a / norm[:, None, :]
     at = a.transpose(0, 2, 1)
     gram = at @ a
     gram += _RIDGE * np.eye(a.shape[2])
-    right = at @ y
-    c = np.linalg.solve(gram, right[..., None])[..., 0]
+    c = np.linalg.solve(gram, at @ y[..., None])[..., 0]
     residual = y - (a @ c[..., None])[..., 0]
     return Projected(c / norm, residual, np.einsum("bn,bn->b", residual, residual))
 
@@ -111,62 +121,90 @@ def scan(points: Points, family: Family, starts: Floats) -> Floats:
     return np.concatenate(parts)
 
 
+def scan_hardy(points: Points, family: Family, starts: Floats) -> Floats:
+    """``(G,)`` sums of absolute residuals of the least absolute fits (a few reweighted turns)."""
+    columns = family.columns(points, starts)
+    here = project(points, columns)
+    for _ in range(4):
+        least = 1e-3 * float(np.std(points.y))
+        off = np.abs(points.y - (columns @ here.c[..., None])[..., 0])
+        here = project(points, columns, 1 / np.sqrt(np.maximum(off, least)))
+    off = np.abs(points.y - (columns @ here.c[..., None])[..., 0])
+    return np.asarray(off.sum(axis=1))
+
+
 def descend(
-    points: Points, family: Family, theta: Floats, free: Flags | None = None, turns: int = _TURNS
+    points: Points,
+    family: Family,
+    theta: Floats,
+    free: Flags | None = None,
+    turns: int = _TURNS,
+    tolerance: float = 1e-8,
 ) -> tuple[Floats, Projected]:
     """Levenberg and Marquardt on the projected residual, for ``(B, q)`` starts at once.
 
     Args:
         free: ``(B, q)``; coordinates that are not free stay as they are (for profiles).
+        tolerance: relative gain of a step below which a start has arrived.
     """
     low, high = family.box(points)
     theta = np.clip(theta, low, high) if free is None else theta.copy()
     free = np.ones(theta.shape, dtype=np.bool_) if free is None else free
-    count, q = theta.shape
-    here = project(points, family.columns(points, theta))
-    damping = np.full(count, 1e-3)
+    q = theta.shape[1]
     eye = np.eye(q)
+    whole = project(points, family.columns(points, theta))
+    damping = np.full(len(theta), 1e-3)
+    moving = np.flatnonzero(free.any(axis=1))
     for _ in range(turns):
-        slopes = np.empty((count, len(points.x), q))
-        for j in range(q):
-            moved = theta.copy()
+        if not len(moving):
+            break
+        at, loose, here = theta[moving], free[moving], whole.residual[moving]
+        slopes = np.zeros((*here.shape, q))
+        for j in np.flatnonzero(loose.any(axis=0)):
+            moved = at.copy()
             moved[:, j] += _STEP
-            there = project(points, family.columns(points, moved))
-            slopes[:, :, j] = (there.residual - here.residual) / _STEP
-        slopes *= free[:, None, :]
+            slopes[:, :, j] = project(points, family.columns(points, moved)).residual - here
+        slopes *= loose[:, None, :] / _STEP
         st = slopes.transpose(0, 2, 1)
         hess = st @ slopes
-        grad = (st @ here.residual[..., None])[..., 0]
-        diagonal = np.einsum("bii->bi", hess) * damping[:, None] + 1e-12 + ~free
+        grad = (st @ here[..., None])[..., 0]
+        diagonal = np.einsum("bii->bi", hess) * damping[moving, None] + 1e-12 + ~loose
         step = -np.linalg.solve(hess + diagonal[:, :, None] * eye, grad[..., None])[..., 0]
-        tried = np.where(free, np.clip(theta + step, low, high), theta)
+        tried = np.where(loose, np.clip(at + step, low, high), at)
         there = project(points, family.columns(points, tried))
-        better = there.rss < here.rss
-        gain = np.where(better, 1 - there.rss / (here.rss + 1e-300), 0.0)
-        theta = np.where(better[:, None], tried, theta)
-        here = Projected(
-            np.where(better[:, None], there.c, here.c),
-            np.where(better[:, None], there.residual, here.residual),
-            np.where(better, there.rss, here.rss),
-        )
-        damping = np.clip(np.where(better, damping / 8, damping * 6), 1e-9, 1e6)
-        if not np.any(gain > 1e-9) and not np.any(~better & (damping < 1e2)):
-            break
-    return theta, here
+        before = whole.rss[moving]
+        better = there.rss < before
+        won = moving[better]
+        theta[won] = tried[better]
+        whole.c[won], whole.rss[won] = there.c[better], there.rss[better]
+        whole.residual[won] = there.residual[better]
+        damping[moving] = np.clip(damping[moving] * np.where(better, 0.1, 10.0), 1e-9, 1e9)
+        gain = 1 - there.rss / (before + 1e-300)
+        # A step that gains nothing, or that fails however short it is: this one has arrived.
+        moving = moving[np.where(better, gain > tolerance, damping[moving] < _SHORT)]
+    return theta, whole
 
 
-def covariance(points: Points, family: Family, theta: Floats, c: Floats) -> Floats:
-    """``(k+q, k+q)`` inverse of JᵀJ in (c, θ): times the noise's variance, the covariance."""
-    base = family.columns(points, theta[None])[0]
-    parts = [base]
-    for j in range(len(theta)):
-        moved = np.repeat(theta[None], 2, axis=0)
-        moved[0, j] -= _STEP
-        moved[1, j] += _STEP
-        both = family.columns(points, moved) @ c
-        parts.append(((both[1] - both[0]) / (2 * _STEP))[:, None])
-    jacobian = np.concatenate(parts, axis=1) * points.weight[:, None]
-    norm = np.sqrt((jacobian**2).sum(0)) + 1e-300
-    jacobian /= norm
-    inverse = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-13, hermitian=True)
+def jacobian(points: Points, family: Family, theta: Floats, c: Floats) -> Floats:
+    """``(n, k+q)`` weighted derivatives of the curve by (c, θ)."""
+    q = len(theta)
+    moved = np.repeat(theta[None], 2 * q, axis=0)
+    moved[np.arange(q), np.arange(q)] -= _STEP
+    moved[q + np.arange(q), np.arange(q)] += _STEP
+    columns = family.columns(points, np.concatenate([theta[None], moved]))
+    curves = columns[1:] @ c
+    slopes = (curves[q:] - curves[:q]).T / (2 * _STEP)
+    return np.concatenate([columns[0], slopes], axis=1) * points.weight[:, None]
+
+
+def covariance(slopes: Floats) -> Floats:
+    """``(JᵀJ)⁻¹``: times the noise's variance, the covariance of (c, θ)."""
+    norm = np.sqrt((slopes**2).sum(0)) + 1e-12
+    scaled = slopes / norm
+    inverse = np.linalg.pinv(scaled.T @ scaled, rcond=1e-13, hermitian=True)
     return np.asarray(inverse / np.outer(norm, norm))
+
+
+def leverage(slopes: Floats) -> Floats:
+    """``(n,)`` how far each point pulls the curve to itself, 0 … 1."""
+    return np.asarray(np.einsum("ij,jk,ik->i", slopes, covariance(slopes), slopes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qdec.calibration.fit.found import SIGNAL, Found
+from qdec.calibration.fit.curve import SIGNAL
+from qdec.calibration.fit.found import Found
 from qdec.calibration.kinds import Kind
 from qdec.calibration.request import Request
 from qdec.calibration.response import Estimate, Fit, Outcome, Verdict
