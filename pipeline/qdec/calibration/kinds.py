@@ -33,7 +33,7 @@ class Needs:
         y: dimensions that the observed values may have.
         labels: of its traces, in order; a single empty one means: any label.
         more: so many further traces may come along.
-        points: least number per trace.
+        points: least and largest number per trace: a search takes seconds at the most.
         settings: each trace must tell, with their dimensions.
     """
 
@@ -41,7 +41,7 @@ class Needs:
     y: tuple[Dimension, ...] = (Dimension.NUMBER, Dimension.VOLTAGE)
     labels: tuple[str, ...] = ("",)
     more: int = 0
-    points: int = 15
+    points: tuple[int, int] = (15, 2048)
     settings: tuple[tuple[str, Dimension], ...] = ()
 
 
@@ -56,8 +56,8 @@ NEEDS: dict[Kind, Needs] = {
     Kind.RESONATOR_SPECTROSCOPY: Needs((Dimension.FREQUENCY,), y=(Dimension.NUMBER,)),
     Kind.QUBIT_SPECTROSCOPY: Needs((Dimension.FREQUENCY,)),
     Kind.READOUT: Needs((), labels=()),
-    Kind.DRAG: Needs((Dimension.NUMBER, Dimension.TIME), labels=("xy", "yx"), points=9),
-    Kind.CZ_PHASE: Needs((Dimension.PHASE,), labels=("control_0", "control_1"), points=9),
+    Kind.DRAG: Needs((Dimension.NUMBER, Dimension.TIME), labels=("xy", "yx"), points=(9, 2048)),
+    Kind.CZ_PHASE: Needs((Dimension.PHASE,), labels=("control_0", "control_1"), points=(9, 2048)),
     Kind.FLUX_ARCH: Needs(
         (Dimension.VOLTAGE, Dimension.CURRENT, Dimension.FLUX), y=(Dimension.FREQUENCY,)
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, Field, ValidationError, model_validator
@@ -18,6 +17,8 @@ MAX_POINTS = 16_384
 MAX_IQ = 65_536
 MAX_IMAGE = 1 << 20
 _MAX_BASE64 = (MAX_IMAGE + 2) // 3 * 4
+# Steps of an axis, relative to its span, and absolute: below, arithmetic loses them.
+_FINEST, _LEAST_SPAN = 1e-7, 1e-15
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 Axis = Annotated[tuple[Number, ...], Field(strict=False, min_length=2, max_length=MAX_POINTS)]
@@ -203,9 +204,10 @@ def check(request: Request) -> None:
     if needs.labels != ("",) and sorted(t.label for t in seen.traces) != sorted(needs.labels):
         raise ObservationError(f"{kind.value} needs traces labelled {', '.join(needs.labels)}")
     for trace in seen.traces:
-        if len(trace.x) < needs.points:
+        fewest, highest = needs.points
+        if not fewest <= len(trace.x) <= highest:
             raise ObservationError(
-                f"{kind.value} needs {needs.points} points or more; a trace has {len(trace.x)}"
+                f"{kind.value} needs {fewest} to {highest} points; a trace has {len(trace.x)}"
             )
         _measures(f"what {kind.value} observes", trace.y_unit, [d.name for d in needs.y])
         for name, dimension in needs.settings:
@@ -228,5 +230,7 @@ def _increasing(name: str, values: tuple[float, ...]) -> None:
             raise ValueError(f"{name} has {a:g} twice, at {i - 1} and {i}: average repeated points")
         if a > b:
             raise ValueError(f"{name} must be sorted: {b:g} follows {a:g} at {i}")
-    if not math.isfinite(values[-1] - values[0]) or values[-1] == values[0]:
-        raise ValueError(f"{name} spans nothing")
+    span = values[-1] - values[0]
+    least = max(_FINEST * span, _LEAST_SPAN, 1e-12 * max(abs(values[0]), abs(values[-1])))
+    if min(b - a for a, b in itertools.pairwise(values)) < least:
+        raise ValueError(f"{name} has steps too small for its span or its size")

@@ -23,9 +23,12 @@ def _grid(*axes: Floats) -> Floats:
 
 
 def nyquist(x: Floats) -> float:
-    """The highest frequency that a sweep can tell from all lower ones, in cycles per unit of x."""
+    """The highest frequency that a sweep can tell from all lower ones, in cycles per unit of x.
+
+    Of uneven axes, about: and never more than so many points could hold, however close some lie.
+    """
     steps = np.diff(np.sort(x))
-    return float(0.5 / np.median(steps))
+    return float(min(0.5 / np.median(steps), 2 * len(x) / np.ptp(x)))
 
 
 def uniform(x: Floats) -> bool:
