@@ -14,6 +14,9 @@
     │   └── EngineError      ... because the engine cannot compile it, or failed while it ran
     ├── DeviceError          an accelerator's device cannot go on (carries its kind)
     ├── FeedError            a process that makes training data failed or died
+    ├── CalibrationError     a calibration message cannot be taken as it is
+    │   ├── UnitError        ... because a unit is unknown, or of another dimension
+    │   └── ObservationError ... because its data are not what its experiment needs
     ├── KeyFileError         a file with a key is missing, readable by others, or none
     ├── ArenaError           the processes' shared segment is not what this version knows
     ├── WireError            a message broke the protocol (carries its wire code)
@@ -152,6 +155,22 @@ class DeviceError(QdecError):
 
 class FeedError(QdecError):
     """A process that makes training data failed or died; the run can go on from its checkpoint."""
+
+
+class CalibrationError(QdecError):
+    """A calibration message cannot be taken as it is; the message says which field and why."""
+
+    wire = WireCode.BAD_OPTION
+
+
+class UnitError(CalibrationError):
+    """A unit is unknown, or measures something else than what is asked for."""
+
+
+class ObservationError(CalibrationError):
+    """The data of a calibration experiment are not what its kind needs."""
+
+    wire = WireCode.BAD_LENGTH
 
 
 class KeyFileError(QdecError):

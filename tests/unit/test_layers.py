@@ -24,6 +24,7 @@ ALLOWED = {
     "match": {"codes", "windows", "neural"},
     "commit": {"codes", "windows", "ingest", "neural", "match"},
     "priors": {"codes"},
+    "calibration": set(),
     "bus": set(),
     "security": set(),
     "client": {"bus", "security"},
