@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import numpy as np
+
 from qdec.calibration.fit import crossings, decays, lines, oscillations, readout
 from qdec.calibration.fit.actions import suggest
 from qdec.calibration.fit.found import Found
@@ -12,6 +14,7 @@ from qdec.calibration.fit.verdict import CONFIDENCE, judge
 from qdec.calibration.kinds import Kind
 from qdec.calibration.request import Request, check
 from qdec.calibration.response import FitReport, ModelIdentity, Provenance, Response
+from qdec.errors import ObservationError
 
 VERSION = "1"
 _FITS: dict[Kind, Callable[[Request], Found]] = {
@@ -45,7 +48,13 @@ class FitEngine:
             UnitError: a unit is of another dimension than is needed.
         """
         check(request)
-        found = _FITS[request.experiment.kind](request)
+        try:
+            found = _FITS[request.experiment.kind](request)
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+            # Data that are well-formed and make no sense as this kind of experiment.
+            raise ObservationError(
+                f"these observations cannot be fitted as {request.experiment.kind}: {error}"
+            ) from error
         verdict = judge(request, found)
         return Response(
             experiment_id=request.experiment_id,

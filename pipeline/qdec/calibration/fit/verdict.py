@@ -24,7 +24,7 @@ COMPARED: dict[Kind, tuple[tuple[str, float], ...]] = {
 }
 # Nobody sets these: a change for the worse is the device's.
 MEASURED = {"t1", "t2_star", "t2_echo", "assignment_fidelity"}
-# From perf/calibration.py: shares of seeded experiments in which a verdict of that kind was right.
+# How far to believe a verdict of that kind; set by hand, near what perf/calibration.py finds.
 CONFIDENCE = {Fit.RELIABLE: 0.99, Fit.UNRELIABLE: 0.5, Fit.NONE: 0.99}
 _DETUNED = 1e3  # Hz
 _PHASE_OFF = 0.02  # rad
