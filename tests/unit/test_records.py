@@ -23,19 +23,20 @@ sizes = st.integers(0, 40)
 def test_layout(frame_bytes: int, seam_bytes: int) -> None:
     dtype = commit_dtype(frame_bytes, seam_bytes)
     assert dtype.itemsize % 8 == 0
-    assert 0 <= dtype.itemsize - (40 + frame_bytes + seam_bytes) < 8
-    raw = bytearray(struct.pack("<QQQIIfHBx", 1, 2, 3, 4, 5, 0.25, 6, 7))
+    assert 0 <= dtype.itemsize - (48 + frame_bytes + seam_bytes) < 8
+    raw = bytearray(struct.pack("<QQQIIfHBxQ", 1, 2, 3, 4, 5, 0.25, 6, 7, 2**64 - 8))
     raw += bytes(range(1, frame_bytes + 1)) + bytes(range(101, 101 + seam_bytes))
     raw += bytes(dtype.itemsize - len(raw))
     (row,) = read_records(bytes(raw), 1, dtype)
     assert [row[name].item() for name in ("window", "first_round", "t_send")] == [1, 2, 3]
     assert [row[name].item() for name in ("latency_ns", "count", "confidence")] == [4, 5, 0.25]
     assert [row[name].item() for name in ("flags", "tier")] == [6, 7]
+    assert row["made_by"].item() == 2**64 - 8
     assert row["frame"].tobytes() == bytes(range(1, frame_bytes + 1))
     assert row["seam"].tobytes() == bytes(range(101, 101 + seam_bytes))
 
 
-@pytest.mark.parametrize("size", [0, 47, 49, 95, 97, 144])
+@pytest.mark.parametrize("size", [0, 55, 57, 111, 113, 168])
 def test_a_body_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(WireError) as caught:
         read_records(bytes(size), 2, commit_dtype(1, 1))
@@ -43,7 +44,7 @@ def test_a_body_of_another_size_is_refused(size: int) -> None:
 
 
 def test_records_are_views() -> None:
-    body = bytes(96)
+    body = bytes(112)
     rows = read_records(body, 2, commit_dtype(1, 1))
     assert len(rows) == 2
     assert not rows.flags.writeable
@@ -55,6 +56,7 @@ def test_the_lane_writes_what_the_dtype_reads() -> None:
     for name in ("shots, windows", "endless, raw, no reset"):
         rec = recording(name)
         stream = rec.open(Lane())
+        assert stream.info is not None
         for first, end, last in rec.frames(0, []):
             assert stream.send(first, rec.records[first:end], last=last) is None
         stream.lane.work()
@@ -70,6 +72,7 @@ def test_the_lane_writes_what_the_dtype_reads() -> None:
             assert rows["t_send"].min() >= 1000
             raw = np.frombuffer(body, dtype=np.uint8).reshape(message.n, -1)
             assert not raw[:, 39].any()
-            used = 40 + rows["frame"].shape[1] + rows["seam"].shape[1]
+            assert {int(one) for one in rows["made_by"]} == {int(stream.info.identity, 16)}
+            used = 48 + rows["frame"].shape[1] + rows["seam"].shape[1]
             assert not raw[:, used:].any()
         assert window > 0
