@@ -72,7 +72,10 @@ def dealer(endpoint: str, keys: ClientKeys | None, *, once: bool = False) -> zmq
 def invented(rng: random.Random, mine: Opened | None) -> list[bytes]:
     """A message that no client sends; `mine` is a stream that the sender has open."""
     kind = rng.choice((1, 2, 3, 3, 3, 4, 5, 6, 64, 99, -1))
-    number = lambda: rng.choice((0, 1, -1, 7, 2**31, 2**62, 2**63, 2**64 - 1))  # noqa: E731
+
+    def number() -> int:
+        return rng.choice((0, 1, -1, 7, 2**31, 2**62, 2**63, 2**64 - 1))
+
     match rng.randrange(8):
         case 0:
             return [rng.randbytes(rng.randrange(64)) for _ in range(rng.randrange(1, 5))]

@@ -26,8 +26,8 @@ import numpy as np
 from common import RESULTS, machine, print_table
 
 from qdec.bits import Bytes
-from qdec.client import CodeText, Commits, Stream, open_stream
-from qdec.client.stream import wait_readable
+from qdec.client import CodeText, Commits, open_stream
+from qdec.client.stream import LaneStream, wait_readable
 from qdec.commit import Flag
 from qdec_tools.chaos.patches import Patch, ShotRounds
 from qdec_tools.service import running_service
@@ -76,7 +76,7 @@ class Source:
         return self._messages[self._at]
 
 
-def capacity(streams: Sequence[Stream], source: Source, seconds: float) -> float:
+def capacity(streams: Sequence[LaneStream], source: Source, seconds: float) -> float:
     """Windows per second with as much in flight as credits allow."""
     windows = 0
     begun = time.monotonic()
@@ -85,7 +85,7 @@ def capacity(streams: Sequence[Stream], source: Source, seconds: float) -> float
             while stream.unsent == 0:
                 stream.send(source.next())
             windows += sum(len(rows) for rows in stream.poll())
-        wait_readable(0.001, *(stream.socket for stream in streams))  # type: ignore[attr-defined]
+        wait_readable(0.001, *(stream.socket for stream in streams))
     took = now - begun
     for stream in streams:
         stream.drain()
@@ -93,7 +93,7 @@ def capacity(streams: Sequence[Stream], source: Source, seconds: float) -> float
 
 
 def offer(
-    streams: Sequence[Stream], source: Source, rate: float, shots: int, seconds: float
+    streams: Sequence[LaneStream], source: Source, rate: float, shots: int, seconds: float
 ) -> Load:
     """Open loop: `rate` windows per second in messages of some shots, on all streams together."""
     every_ns = int(1e9 * shots * len(streams) / rate)
@@ -104,7 +104,7 @@ def offer(
     found: list[Commits] = []
     taken: list[np.ndarray[Any, Any]] = []
 
-    def take(stream: Stream) -> None:
+    def take(stream: LaneStream) -> None:
         for rows in stream.poll():
             found.append(rows)
             taken.append(time.monotonic_ns() - rows["t_send"].astype(np.int64))
@@ -123,7 +123,7 @@ def offer(
                 due[k] += every_ns
         left = (min(due) - time.monotonic_ns()) / 1e9
         if left > 0:
-            wait_readable(left, *(stream.socket for stream in streams))  # type: ignore[attr-defined]
+            wait_readable(left, *(stream.socket for stream in streams))
     took = (time.monotonic_ns() - begun) / 1e9
     for stream in streams:
         found += stream.drain()
@@ -219,15 +219,16 @@ def main() -> int:
     source = Source(patch, o.shots)
 
     @contextmanager
-    def opened(credit: str) -> Iterator[list[Stream]]:
+    def opened(credit: str) -> Iterator[list[LaneStream]]:
         more = f'[defaults]\nring_rounds = {o.ring_rounds}\ncredit = "{credit}"\n'
         options = {"code": guest, "windows": "whole", "deadline_us": o.deadline_us}
         with running_service(tables=more) as service, ExitStack() as stack:
             names = [f"load{k}" for k in range(STREAMS)]
-            yield [
+            streams = [
                 stack.enter_context(open_stream(service.endpoint, name, **options))
                 for name in names
             ]
+            yield [one for one in streams if isinstance(one, LaneStream)]
 
     with opened("ring") as streams:
         capacity(streams, source, 1.0)

@@ -14,13 +14,14 @@ from qdec.bits import Bytes
 from qdec.bus.records import commit_dtype
 from qdec.cli import app
 from qdec.client import Commits
+from qdec.codes import Part
 from qdec.commit import Flag
 from qdec.errors import DataError
 from qdec.match import Tier
 from qdec.match.replay import Replay
 from qdec.match.tier import CompiledWindow
 from qdec.windows import choose_geometry, parse_geometry
-from qdec.windows.geometry import window_at
+from qdec.windows.geometry import Window, window_at
 from qdec_tools.chaos.accounts import Account, Judge
 from qdec_tools.chaos.command import chosen
 from qdec_tools.chaos.engine import garble
@@ -48,8 +49,8 @@ def delivered(
     parts = patch.code.split(len(patch.lanes)) if len(patch.lanes) > 1 else ()
 
     class Service(Replay):
-        def compile(self, *window: object) -> CompiledWindow:
-            decoder = super().compile(*window)  # type: ignore[arg-type]
+        def compile(self, window: Window, tier: Tier, part: Part | None) -> CompiledWindow:
+            decoder = super().compile(window, tier, part)
             if changed:
                 garble(decoder)
             return decoder

@@ -13,7 +13,7 @@ from qdec.supervisor import check
 from qdec.supervisor.check import Check
 from qdec_tools.circuits import memory
 
-LANE = '[[lane]]\nendpoints = ["ipc:///tmp/nowhere.ipc"]\n'
+LANE = '[[lane]]\nendpoints = ["ipc:///run/qdec/nowhere.ipc"]\n'
 
 
 def stream(name: str) -> str:

@@ -132,7 +132,8 @@ def test_a_stream_gets_less_credit_where_it_is_late_if_it_asked_for_that(credit:
     lane = RealLane(config(stream_config(ring_rounds=4096, **options)))
     stream = Stream(lane).open()
     assert stream.credit_until == 4096
-    quiet = np.zeros((60, stream.info.record_bytes), np.uint8)  # type: ignore[union-attr]
+    assert stream.info is not None
+    quiet = np.zeros((60, stream.info.record_bytes), np.uint8)
     for first in range(0, 4080, 60):
         # The lane has worked all the while: it is not the operating system that is slow.
         lane.core.arrived = Arrival(lane.now, time.thread_time_ns() - 10**10)

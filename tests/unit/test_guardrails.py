@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,9 +47,10 @@ def healthy(**values: float) -> State:
     return replace(state, values={AMP: 0.5, FREQ: 5000.0, **values})
 
 
-def proposal(parameter: str = AMP, to: float = 0.51, **more: object) -> Proposal:
-    told = {"from_": None, "unit": "1" if parameter == AMP else "MHz", "confidence": 0.99}
-    return Proposal(parameter, to=to, source="e-1", **{**told, **more})  # type: ignore[arg-type]  # by name
+def proposal(parameter: str = AMP, to: float = 0.51, **more: Any) -> Proposal:
+    told: dict[str, Any] = {"from_": None, "confidence": 0.99}
+    told["unit"] = "1" if parameter == AMP else "MHz"
+    return Proposal(parameter, to=to, source="e-1", **{**told, **more})
 
 
 def approval(of: Proposal, at: float = NOW) -> Approval:

@@ -288,8 +288,8 @@ def test_run_prints_rows_last(capsys: pytest.CaptureFixture[str], tmp_path: Path
     pytest.importorskip("matplotlib")
     points = parse_points("3", "d,2d", "0.01")
     svg = tmp_path / "ler.svg"
-    options = {"tiers": "correlated,matching", "shots": 500, "processes": "1"}
-    assert run(points, **options, as_rows=True, plot_to=svg) == 0  # type: ignore[arg-type]
+    options: dict[str, Any] = {"tiers": "correlated,matching", "shots": 500, "processes": "1"}
+    assert run(points, **options, as_rows=True, plot_to=svg) == 0
     out, err = capsys.readouterr()
     (last,) = out.splitlines()
     listed = json.loads(last)
@@ -305,7 +305,7 @@ def test_run_prints_rows_last(capsys: pytest.CaptureFixture[str], tmp_path: Path
     drawn = svg.read_text()
     assert drawn.lstrip().startswith("<?xml")
     svg.unlink()
-    assert run(points, **options, plot_to=svg) == 0  # type: ignore[arg-type]
+    assert run(points, **options, plot_to=svg) == 0
     assert "correlated" in capsys.readouterr().out
 
 
@@ -340,6 +340,11 @@ def test_mistakes_are_told_before_anything_is_measured(
 
 
 def test_circuits_are_told_apart() -> None:
-    changes = [{"distance": 5}, {"rounds": 4}, {"noise": 0.02}, {"basis": "x"}]
-    points = [POINT, *(replace(POINT, **change) for change in changes)]  # type: ignore[arg-type]
+    changes: list[dict[str, Any]] = [
+        {"distance": 5},
+        {"rounds": 4},
+        {"noise": 0.02},
+        {"basis": "x"},
+    ]
+    points = [POINT, *(replace(POINT, **change) for change in changes)]
     assert len({circuit_digest(point) for point in points}) == 5

@@ -216,10 +216,12 @@ def test_infeasible_shots_among_others_in_one_batch(windows: str, tier: Tier) ->
     odd = shots.copy()
     odd[7, 6] ^= 1
     odd[13, 0] ^= 2
+    geometry = parse_geometry(windows)
+    assert geometry != "auto"
     stream = opened(circuit, windows=windows, tier=tier.label)
     assert stream.send(0, odd.reshape(-1, 1)) is None
     rows = stream.collect()
-    frames, feasible = decode_shots(code, tier, parse_geometry(windows), odd)  # type: ignore[arg-type]
+    frames, feasible = decode_shots(code, tier, geometry, odd)
     assert np.flatnonzero(~feasible).tolist() == [7, 13]
     ends = rows["flags"] & Flag.SHOT_END != 0
     np.testing.assert_array_equal(rows["frame"][ends], frames)
@@ -227,7 +229,7 @@ def test_infeasible_shots_among_others_in_one_batch(windows: str, tier: Tier) ->
     hit = rows["flags"] & Flag.INFEASIBLE != 0
     assert sorted(set(shot_of[hit].tolist())) == [7, 13]
     assert hit.sum() == 2 == stream.lane.stats["infeasible"]
-    healthy, _ = decode_shots(code, tier, parse_geometry(windows), shots)  # type: ignore[arg-type]
+    healthy, _ = decode_shots(code, tier, geometry, shots)
     others = np.setdiff1d(np.arange(19), [7, 13])
     np.testing.assert_array_equal(frames[others], healthy[others])
     assert unpack(healthy, 1).any()

@@ -55,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch, held_up_us: int) -> tuple[Qpu, list[int
         checked=0,
         rate=float("nan"),
     )
-    one = Qpu(stream, source, lambda _report: None)  # type: ignore[arg-type]
+    one = Qpu(stream, source, lambda _report: None)
     one._pace(1.0, (clock.ns + 1000 * US) * 1e-9, FRAME)
     return one, left, stamps
 

@@ -80,8 +80,8 @@ def test_bits_that_are_no_detectors_are_nobodys() -> None:
 @pytest.mark.parametrize("rounds", [7, 12, 40])
 @pytest.mark.parametrize("make", [memory, lambda **how: without_reset(memory(**how))])
 def test_a_stretched_template_is_divided_as_the_longer_circuit(make: object, rounds: int) -> None:
-    circuit = make(rounds=rounds)  # type: ignore[operator]
-    longer, template = Code.from_circuit(circuit), Code.from_circuit(make(rounds=10))  # type: ignore[operator]
+    circuit = make(rounds=rounds)
+    longer, template = Code.from_circuit(circuit), Code.from_circuit(make(rounds=10))
     length = longer.spacetime.rounds
     for theirs, ours in zip(longer.split(2), template.split(2), strict=True):
         assert held(longer, theirs) == held(longer, Part(0, 2, template.spacetime, ours._members))

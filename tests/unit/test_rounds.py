@@ -104,7 +104,7 @@ def test_rounds_need_not_be_contiguous() -> None:
 def test_detectors_may_come_in_any_order(random: object) -> None:
     original = code(REPETITION, d=3, rounds=5)
     new = list(range(original.layout.num_detectors))
-    random.shuffle(new)  # type: ignore[attr-defined]
+    random.shuffle(new)
     other = Code.parse("dem", renumbered(original.dem, new))
     assert (other.layout.round_of[new] == original.layout.round_of).all()
     # Every single fault decodes to what it flips, whatever the numbers.

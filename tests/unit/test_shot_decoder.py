@@ -36,11 +36,8 @@ MADE = {name: made(name) for name in NAMES}
 def decoders(name: str, ring_rounds: int = 64) -> tuple[ShotDecoder, StreamDecoder]:
     options = dict(MADE[name][2])
     bank = options.pop("bank")
-    both = (
-        kind(bank, ring_rounds=ring_rounds, **options)  # type: ignore[arg-type]
-        for kind in (ShotDecoder, StreamDecoder)
-    )
-    return next(both), next(both)  # type: ignore[return-value]
+    both = (kind(bank, ring_rounds=ring_rounds, **options) for kind in (ShotDecoder, StreamDecoder))
+    return next(both), next(both)
 
 
 def rows(decoder: ShotDecoder | StreamDecoder) -> list[Row]:
@@ -102,7 +99,7 @@ def test_columns_agree_with_one_by_one(
 
 @given(order=st.randoms(use_true_random=False), cuts=st.sets(st.integers(1, 62), max_size=6))
 @settings(max_examples=30)
-def test_jobs_finished_out_of_order_commit_in_order(order, cuts) -> None:  # type: ignore[no-untyped-def]
+def test_jobs_finished_out_of_order_commit_in_order(order, cuts) -> None:
     name = "shots, whole"
     records = MADE[name][0].records
     columns, single = decoders(name)

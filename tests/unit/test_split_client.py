@@ -119,7 +119,7 @@ def opened(part: int, **changed: object) -> OpenedBody:
     }
     texts = {"stream": "s", "tier": "matching", "code_sha256": "ab"}
     given = {**numbers, **texts, "notes": [], "cursor": b"c", "parts": ["a", "b"], "part": part}
-    return OpenedBody(**{**given, **changed})  # type: ignore[arg-type]
+    return OpenedBody(**{**given, **changed})
 
 
 def test_what_the_parts_agreed_to_is_one_agreement() -> None:

@@ -59,7 +59,7 @@ def halves(task: str, d: int, window: Window) -> tuple[MatchingWindow, ...]:
         compile_window(made, Tier.MATCHING, GEOMETRY, window, part=part) for part in made.split(2)
     ]
     assert all(isinstance(one, MatchingWindow) for one in compiled)
-    return tuple(compiled)  # type: ignore[arg-type]
+    return tuple(compiled)
 
 
 def weights(compiled: MatchingWindow, syndromes: Bytes) -> np.ndarray:
@@ -230,12 +230,12 @@ def test_erasures_belong_to_their_part() -> None:
     plain = [compile_window(made, Tier.MATCHING, GEOMETRY, window, part=p) for p in parts]
     erased = [compile_window(made, Tier.MATCHING, GEOMETRY, window, lost, p) for p in parts]
     unlike = [
-        bool((weights(a, syndromes) != weights(b, syndromes)).any())  # type: ignore[arg-type]
+        bool((weights(a, syndromes) != weights(b, syndromes)).any())
         for a, b in zip(plain, erased, strict=True)
     ]
     assert unlike == [True, False]
     whole = MatchingWindow(cut(made.spacetime, window, lost))
-    of_parts = sum(weights(one, syndromes) for one in erased)  # type: ignore[arg-type]
+    of_parts = sum(weights(one, syndromes) for one in erased)
     np.testing.assert_allclose(of_parts, weights(whole, syndromes), rtol=1e-4, atol=1e-2)
 
 

@@ -41,7 +41,7 @@ def decoder(bank: WindowBank, length: int | None, ring_rounds: int = 512) -> Str
 
 
 def push(stream: StreamDecoder, rounds: Bytes, **more: object) -> None:
-    stream.push(rounds, t_recv=1, t_send=2, **more)  # type: ignore[arg-type]
+    stream.push(rounds, t_recv=1, t_send=2, **more)
 
 
 def settle(stream: StreamDecoder) -> list[Committed]:
@@ -171,7 +171,7 @@ def test_a_tail_in_two_frames_is_refused() -> None:
 
 @given(order=st.randoms(use_true_random=False))
 @settings(max_examples=30)
-def test_shots_finished_out_of_order_commit_in_order(order) -> None:  # type: ignore[no-untyped-def]
+def test_shots_finished_out_of_order_commit_in_order(order) -> None:
     shots = recorded(6)
     stream = decoder(BANKS[Tier.MATCHING, Geometry(6, 3)], ROUNDS)
     push(stream, shots.reshape(6 * ROUNDS, -1))
@@ -273,7 +273,7 @@ def test_a_refused_push_changes_nothing(name: str) -> None:
             push(one, rounds[:before])
     bad = rounds[before : before + int(str(wrong["count"]))].copy()
     if "bits" in wrong:
-        at, mask = wrong["bits"]  # type: ignore[misc]
+        at, mask = wrong["bits"]
         bad[at] |= mask
     with pytest.raises(WireError) as caught:
         push(stream, bad, last=bool(wrong.get("last")))

@@ -158,7 +158,7 @@ def test_a_tensorrt_of_another_age_is_told_by_what_it_lacks(
 ) -> None:
     old = SimpleNamespace(__version__="8.6.0", Builder=object)
     monkeypatch.setattr(api, "MODULES", ("old_trt", "no_such_tensorrt"))
-    monkeypatch.setitem(sys.modules, "old_trt", old)  # type: ignore[arg-type] # stands in for one
+    monkeypatch.setitem(sys.modules, "old_trt", old)
     api.tensorrt.cache_clear()
     with pytest.raises(EngineError, match=r"old_trt 8\.6\.0 is too old or too new: it has no "):
         api.tensorrt()

@@ -63,7 +63,7 @@ noise = [0.02]
 """
 
 
-def trainer(recipe: Recipe = RECIPE, precision: str = "fp32"):  # type: ignore[no-untyped-def]
+def trainer(recipe: Recipe = RECIPE, precision: str = "fp32"):
     from qdec_tools.training.trainer import Trainer
 
     torch.set_num_threads(1)
