@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qdec.accelerator.doorbells import Doorbells
 from qdec.accelerator.exits import in_words
 from qdec.arena import SLOTS, Arena
-from qdec.config import Config, load_config, stream_error
-from qdec.control import Channel, ChannelClosed, Message
+from qdec.config import Config, stream_error
+from qdec.control import Message
 from qdec.errors import ConfigError
 from qdec.gateway.reading import Reader
 from qdec.lane.making import Making
-from qdec.supervisor.change import incomplete, orphaned, outdated, torn, windows_of
-from qdec.supervisor.check import Check
+from qdec.supervisor.change import incomplete, outdated, windows_of
+from qdec.supervisor.children import Children, ending
 from qdec.supervisor.keys import cursor_key, curve_secret
 from qdec.supervisor.listeners import Listeners
 from qdec.supervisor.lookout import Lookout
@@ -41,6 +36,7 @@ from qdec.supervisor.policy import (
     Role,
     Spawn,
 )
+from qdec.supervisor.reload import Reload
 from qdec.supervisor.slots import Slots
 from qdec.supervisor.table import ACCELERATOR, GATEWAY, LANE, changed_posts, process_table
 from qdec.supervisor.telling import Teller, describe, extension
@@ -48,17 +44,8 @@ from qdec.supervisor.vigil import Vigil
 
 log = logging.getLogger("qdec.supervisor")
 _TICK_S = 0.1
-_DYING_S = 0.05
 # Processes that may die of a change, one after the other, before it is taken back.
 _TRIES = 3
-
-
-@dataclass(slots=True)
-class _Process:
-    popen: subprocess.Popen[bytes]
-    channel: Channel
-    listening: dict[str, int]
-    makings: dict[str, Making] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -87,14 +74,13 @@ class Supervisor:
         self._lookout = Lookout(self._arena, self._slots, self._policy)
         self._vigil = Vigil(config.service.stall_s, config.service.overdue_s)
         self._teller = Teller(WARM_UP_S)
-        self._reload_words = ""
-        self._processes: dict[int, _Process] = {}
+        self._reload = Reload(config_path)
         self._selector = selectors.DefaultSelector()
+        self._children = Children(self._selector)
         self._signals: list[int] = []
         self._announced = False
         self._give_up: float | None = None
         self._failure: ConfigError | None = None
-        self._checking: Check | None = None
         self._wanted: dict[str, Making] = {}
         # What to return to, and who had no successor yet by that.
         self._previous: tuple[Config, frozenset[tuple[str, int]]] | None = None
@@ -127,16 +113,13 @@ class Supervisor:
                 self._finish_reload()
                 for action in self._policy.decide(now):
                     self._carry_out(action)
-                self._flush()
+                self._children.flush()
                 self._show()
                 self._report()
                 self._enforce_drain()
         finally:
-            for process in self._processes.values():
-                process.popen.kill()
-                process.popen.wait()
-            if self._checking is not None:
-                self._checking.give_up()
+            self._children.end()
+            self._reload.give_up()
             self._listeners.close()
         if self._failure is not None:
             raise self._failure
@@ -155,87 +138,47 @@ class Supervisor:
                     self._roll_back(f"what served lane {post} with it has died")
             case HandOver(child):
                 log.info("child %d hands over", child)
-                self._tell(child, "hand_over")
+                self._children.tell(child, "hand_over")
             case Kill(child, reason):
                 log.error("killing child %d: %s", child, reason)
-                self._processes[child].popen.kill()
+                self._children[child].popen.kill()
             case Drain(child):
-                self._tell(child, "drain", seconds=self._config.service.drain_s)
+                self._children.tell(child, "drain", seconds=self._config.service.drain_s)
 
     def _assign(self, child: int, post: int) -> None:
         role = self._policy.child(child).role
         slot = self._slots.take(post, child) if role.name == LANE else None
-        self._tell(
+        self._children.tell(
             child,
             "serve",
             post=post,
             slot=slot,
             generation=child,
             config=self._config_json(),
-            listening=self._processes[child].listening,
+            listening=self._children[child].listening,
         )
 
     def _spawn(self, role: Role) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         arena = self._arena.fd if role.writes else self._arena_reader
         bells = self._doorbells.fds if role.writes else []
         listening = self._listeners.fds if role.name == LANE else {}
-        popen = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                role.module,
-                f"--control-fd={theirs.fileno()}",
-                f"--arena-fd={arena}",
-                f"--parent={os.getpid()}",
-                f"--role={role.name}",
-                "--doorbells",
-                *map(str, bells),
-            ],
-            pass_fds=[theirs.fileno(), arena, *bells, *listening.values()],
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        if role.nice:
-            with contextlib.suppress(OSError):  # gone already
-                os.setpriority(os.PRIO_PROCESS, popen.pid, role.nice)
+        process = self._children.start(role, arena, bells, listening)
         child = self._policy.spawned(role, time.monotonic())
-        self._processes[child] = _Process(popen, Channel(ours), listening)
-        self._selector.register(ours, selectors.EVENT_READ, data=child)
+        self._children.add(child, process)
         secrets = self._secrets if role.trusted else {}
         strict = not self._announced
         former = windows_of(self._warm().values())
-        self._tell(
+        self._children.tell(
             child, "warm", config=self._config_json(), strict=strict, former=former, **secrets
         )
-        log.info("child %d started for %s, pid %d", child, role.name, popen.pid)
-
-    def _tell(self, child: int, op: str, **fields: Any) -> None:
-        # A child that is already gone is noticed when it is reaped.
-        with contextlib.suppress(ChannelClosed):
-            self._processes[child].channel.send(op, **fields)
-
-    def _flush(self) -> None:
-        for process in self._processes.values():
-            with contextlib.suppress(ChannelClosed):
-                process.channel.flush()
+        log.info("child %d started for %s, pid %d", child, role.name, process.popen.pid)
 
     def _config_json(self) -> dict[str, Any]:
         return self._config.model_dump(mode="json")
 
     def _listen(self, child: int) -> None:
-        process = self._processes.get(child)
-        if process is None:
-            return
-        try:
-            messages = process.channel.receive()
-        except ChannelClosed:
-            # It is dead or dying; being unable to talk to it is the same as its death.
-            try:
-                process.popen.wait(_DYING_S)
-            except subprocess.TimeoutExpired:
-                process.popen.kill()
-                process.popen.wait()
+        messages = self._children.listen(child)
+        if messages is None:
             self._gone(child)
             return
         for message in messages:
@@ -246,7 +189,7 @@ class Supervisor:
         match message["op"]:
             case "warm":
                 told = message.get("makings", {})
-                self._processes[child].makings = {name: Making(*one) for name, one in told.items()}
+                self._children[child].makings = {name: Making(*one) for name, one in told.items()}
                 self._policy.warmed(child, now)
                 self._judge(child)
             case "handed_over":
@@ -276,23 +219,19 @@ class Supervisor:
         return stream_error(message["message"], self._path, message["stream"])
 
     def _reap(self) -> None:
-        for child, process in list(self._processes.items()):
-            if process.popen.poll() is not None:
-                with contextlib.suppress(ChannelClosed):
-                    for message in process.channel.receive():
-                        self._heard(child, message)
-                self._gone(child)
+        for child, last_words in self._children.reap():
+            for message in last_words:
+                self._heard(child, message)
+            self._gone(child)
 
     def _gone(self, child: int) -> None:
-        process = self._processes.pop(child)
-        self._selector.unregister(process.channel)
-        process.channel.close()
+        process = self._children.bury(child)
         status = process.popen.returncode
         if status:
             role = self._policy.child(child).role
             words = in_words(status) if role.name == ACCELERATOR else ""
             log.warning(
-                "child %d (pid %d) ended: %s", child, process.popen.pid, _ending(status, words)
+                "child %d (pid %d) ended: %s", child, process.popen.pid, ending(status, words)
             )
         self._slots.release(child)
         if self._accelerator.generation == child:
@@ -336,7 +275,7 @@ class Supervisor:
         signals, self._signals = self._signals, []
         for number in signals:
             if number == signal.SIGHUP and self._give_up is None:
-                self._reload()
+                self._reload.begin(self._config)
             elif number in (signal.SIGTERM, signal.SIGINT) and self._give_up is None:
                 log.info("draining: answering what was accepted")
                 patience = self._config.service.drain_s + 5
@@ -346,56 +285,20 @@ class Supervisor:
 
     def _enforce_drain(self) -> None:
         if self._give_up is not None and time.monotonic() > self._give_up:
-            for process in self._processes.values():
-                process.popen.kill()
-
-    def _reload(self) -> None:
-        """Check the configuration and its codes in a process of their own; adopt it if it is good.
-
-        Codes take seconds to check, and until then the service goes on under the old one.
-        """
-        if self._path is None:
-            log.warning("SIGHUP: there is no configuration file to read again")
-            return
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            candidate = load_config(self._path)
-            _check_reload(self._config, candidate)
-            check = Check(candidate, self._path)
-        except ConfigError as error:
-            self._refuse_reload(str(error))
-            return
-        if self._checking is not None:
-            self._checking.give_up()
-        self._reload_words = "checking a new configuration"
-        self._checking = check
-
-    def _refuse_reload(self, why: str) -> None:
-        log.error("the new configuration is refused, the old one stays: %s", why)
-        self._reload_words = "the last reload was refused"
-        notify("READY=1")
+            self._children.kill()
 
     def _finish_reload(self) -> None:
-        check = self._checking
-        if check is None or not check.done or self._give_up is not None:
+        if self._give_up is not None:
             return
-        self._checking = None
+        found = self._reload.result(self._config, self._warm(), self._open_streams)
+        if found is None:
+            return
+        new, wanted = found
         try:
-            new, wanted = check.result()
-            is_open = self._open_streams()
-            if left := orphaned(self._config, new, is_open):
-                raise ConfigError(
-                    f"{', '.join(left)} is not in it any more, but open: close it first"
-                )
-            if ended := torn(wanted, self._warm(), is_open):
-                raise ConfigError(
-                    f"rounds of {', '.join(ended)} would look otherwise (another code, shot length "
-                    "or kind of rounds), and it is open: close it first, or take another name"
-                )
             self._listeners.adopt(new)
         except ConfigError as error:
             self._listeners.adopt(self._config)
-            self._refuse_reload(str(error))
+            self._reload.refuse(str(error))
             return
         # Who waits for a successor since the change before goes on waiting.
         behind = self._policy.succeeding
@@ -407,8 +310,7 @@ class Supervisor:
         self._wanted = wanted
         self._adopt(new, posts)
         log.info("configuration reloaded: %d lanes, %d streams", len(new.lane), len(new.stream))
-        self._reload_words = ""
-        notify("READY=1")
+        self._reload.end()
 
     def _open_streams(self) -> set[str]:
         """Configured streams that clients have open, as far as lanes have shown it."""
@@ -418,16 +320,14 @@ class Supervisor:
     def _warm(self) -> dict[int, dict[str, Making]]:
         """What makes the answers at each lane's post."""
         lanes = [one for one in self._policy.children if one.role.name == LANE]
-        return {
-            one.holds: self._processes[one.id].makings for one in lanes if one.holds is not None
-        }
+        return {one.holds: self._children[one.id].makings for one in lanes if one.holds is not None}
 
     def _judge(self, child: int) -> None:
         """Give a change up whose first process got warm without some stream that it should have."""
         one = self._policy.child(child)
         if one.role.name != LANE or not self._policy.succeeding:
             return
-        missing = incomplete(self._wanted, self._processes[child].makings)
+        missing = incomplete(self._wanted, self._children[child].makings)
         if one.edition == self._policy.edition and missing:
             self._roll_back(f"streams {', '.join(missing)} cannot be served with it")
 
@@ -445,11 +345,13 @@ class Supervisor:
             if one.holds is not None and one.edition == edition
         } | behind
         self._previous = None
-        self._listeners.adopt(before)
+        try:
+            self._listeners.adopt(before)
+        except ConfigError as error:  # somebody else has taken an endpoint that was let go
+            log.error("%s", error)
         back = {(role, post) for role, post in posts if post is not None}
         self._adopt(before, back, again=True)
-        self._reload_words = "the last change was taken back"
-        notify("READY=1")
+        self._reload.end("the last change was taken back")
 
     def _adopt(self, new: Config, posts: set[tuple[str, int]], *, again: bool = False) -> None:
         """Go by a configuration; processes at some posts get successors that are warm with it.
@@ -461,7 +363,7 @@ class Supervisor:
         for role, post in changed:
             log.info("%s %d has a new configuration: draining it", role, post)
             for child in self._policy.retire(role, post, now):
-                self._tell(child, "drain", seconds=new.service.drain_s)
+                self._children.tell(child, "drain", seconds=new.service.drain_s)
         self._doorbells.extend(_slots_in_use(new))
         # Spares have neither doorbells nor listening sockets of lanes that are new.
         stale = [LANE] if _doors(new) != _doors(self._config) else []
@@ -469,7 +371,7 @@ class Supervisor:
         stale += [ACCELERATOR] if (ACCELERATOR, 0) in changed else []
         for role in stale:
             for child in self._policy.retire_spares(role, now):
-                self._tell(child, "drain", seconds=0)
+                self._children.tell(child, "drain", seconds=0)
         kept = (post for post in posts if post not in changed)
         if again:
             self._policy.restore(kept)
@@ -479,7 +381,7 @@ class Supervisor:
         self._policy.adopt(process_table(new), new.service.stall_s, new.service.drain_s)
         self._vigil.adopt(new.service.stall_s, new.service.overdue_s)
         for one in self._policy.children:
-            self._tell(one.id, "configure", config=self._config_json())
+            self._children.tell(one.id, "configure", config=self._config_json())
 
     def _report(self) -> None:
         if self._policy.started and not self._announced and self._give_up is None:
@@ -497,7 +399,7 @@ class Supervisor:
         if not self._announced:
             self._teller.warming(now)
         state = self._lookout.state(self._config)
-        words = describe(state, verdict.worry, self._reload_words, started=self._announced)
+        words = describe(state, verdict.worry, self._reload.words, started=self._announced)
         self._teller.words(now, words)
         if self._announced and not verdict.worry:
             self._teller.ping(now)
@@ -510,31 +412,3 @@ def _doors(config: Config) -> list[tuple[str, ...]]:
 def _slots_in_use(config: Config) -> int:
     """Slots of the arena that lanes may have at a time: while one drains, another replaces it."""
     return min(SLOTS, 2 * len(config.lane))
-
-
-def _check_reload(old: Config, new: Config) -> None:
-    """Refuse what cannot change while the service runs.
-
-    Raises:
-        ConfigError: it has.
-    """
-    before, after = old.service.state_dir, new.service.state_dir
-    if before != after:
-        # Its key seals every cursor that clients hold; lanes have it since they were started.
-        raise ConfigError(
-            f"state_dir cannot change from {before} to {after} while the service runs, because "
-            "clients could not resume: stop the service, and start it again"
-        )
-    kept = (old.service.plain_tcp, old.security.server_key, old.speaks_curve)
-    if kept != (new.service.plain_tcp, new.security.server_key, new.speaks_curve):
-        raise ConfigError(
-            "whether TCP speaks CURVE, and with which server_key, cannot change while the service "
-            "runs: stop it, and start it again (authorised keys are read again at SIGHUP)"
-        )
-
-
-def _ending(status: int, words: str = "") -> str:
-    if status >= 0:
-        return f"{words} (exit status {status})" if words else f"exit status {status}"
-    name: Callable[[int], signal.Signals] = signal.Signals
-    return f"killed by {name(-status).name}"
