@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,17 +76,22 @@ def reload(service: Service) -> None:
     os.kill(service.pid, signal.SIGHUP)
 
 
-def test_priors_and_tiers_change_under_a_stream_that_goes_on(tmp_path: Path) -> None:
-    code = tmp_path / "code.stim"
+@contextmanager
+def playing(folder: Path) -> Iterator[tuple[Service, Path, Player, Making]]:
+    """A service with a code's file, somebody who plays, and what makes the answers so far."""
+    code = folder / "code.stim"
     write_code(code, 0.003)
     with (
         running_service(tables=table(code), spare_lanes=1) as service,
         open_stream(service.endpoint, "patch", patience=PATIENT) as stream,
     ):
-        player = Player(stream)
-        first = making(service)
+        player, first = Player(stream), making(service)
         player.until(first.identity)
+        yield service, code, player, first
 
+
+def test_priors_and_tiers_change_under_a_stream_that_goes_on(tmp_path: Path) -> None:
+    with playing(tmp_path) as (service, code, player, first):
         write_code(code, 0.02)
         second = making(service)
         assert second.identity != first.identity
@@ -97,8 +104,8 @@ def test_priors_and_tiers_change_under_a_stream_that_goes_on(tmp_path: Path) -> 
         third = making(service)
         reload(service)
         player.until(third.identity)
-        assert stream.info.tier == "guarded"
-        assert stream.resumes == 2
+        assert player.stream.info.tier == "guarded"
+        assert player.stream.resumes == 2
 
         write_code(code, 0.003, d=5)
         reload(service)
@@ -109,7 +116,7 @@ def test_priors_and_tiers_change_under_a_stream_that_goes_on(tmp_path: Path) -> 
         while service.log.read_text().count("the old one stays") < 2:
             player.step()
         player.play(0.3)
-        assert stream.resumes == 2
+        assert player.stream.resumes == 2
 
         rows = player.check(first, second, third)
         order = [int(one) for one in dict.fromkeys(rows["made_by"].tolist())]
@@ -118,15 +125,7 @@ def test_priors_and_tiers_change_under_a_stream_that_goes_on(tmp_path: Path) -> 
 
 
 def test_a_change_whose_process_dies_is_taken_back(tmp_path: Path) -> None:
-    code = tmp_path / "code.stim"
-    write_code(code, 0.003)
-    with (
-        running_service(tables=table(code), spare_lanes=1) as service,
-        open_stream(service.endpoint, "patch", patience=PATIENT) as stream,
-    ):
-        player = Player(stream)
-        first = making(service)
-        player.until(first.identity)
+    with playing(tmp_path) as (service, code, player, first):
         write_code(code, 0.02)
         second = making(service)
         reload(service)

@@ -8,7 +8,6 @@ import numpy as np
 
 from qdec.config import StreamConfig
 from qdec.lane.library import Library
-from qdec.lane.making import identity
 from qdec.match import compile_window
 from qdec.windows.cut import carry_seam
 from qdec.windows.geometry import window_at
@@ -20,14 +19,7 @@ class Making:
     def __init__(self, stream: StreamConfig) -> None:
         library = Library()
         self.plan = library.plan(stream)
-        networks = library.networks(self.plan.tier, self.plan.model, self.plan.switching)
-        self.identity = identity(
-            self.plan.code,
-            self.plan.tier,
-            self.plan.geometry,
-            networks,
-            self.plan.switching.digest,
-        )
+        self.identity = library.making(stream).identity
 
 
 def check(rows: np.ndarray, records: np.ndarray, makings: Mapping[int, Making]) -> None:

@@ -288,15 +288,18 @@ def test_lanes_are_succeeded_one_after_the_other() -> None:
     role = lane_role(2, 0)
     lanes = served(one)
     one.supersede([("lane", 0), ("lane", 1)])
-    for lane, post in zip(lanes, (0, 1), strict=True):
-        assert one.decide(1.0) == [Spawn(role)]
-        heir = one.spawned(role, 1.0)
-        one.warmed(heir, 1.0)
-        assert one.decide(1.0) == [Assign(heir, post), *([Spawn(role)] if post == 0 else [])]
-        one.serving(heir, 1.0)
-        assert one.decide(1.0)[0] == HandOver(lane)
-        if post == 0:
-            break
+    assert one.decide(1.0) == [Spawn(role)]
+    first = one.spawned(role, 1.0)
+    one.warmed(first, 1.0)
+    assert one.decide(1.0) == [Assign(first, 0), Spawn(role)]
+    second = one.spawned(role, 1.0)
+    one.serving(first, 1.0)
+    assert one.decide(1.0) == [HandOver(lanes[0])]
+    one.warmed(second, 1.0)
+    assert one.decide(1.0) == [Assign(second, 1)]
+    one.serving(second, 1.0)
+    assert one.decide(1.0) == [HandOver(lanes[1])]
+    assert not one.succeeding
 
 
 def test_who_must_be_alone_is_drained_when_its_successor_is_warm() -> None:

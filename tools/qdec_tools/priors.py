@@ -15,9 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from qdec import __version__
-from qdec.codes.code import DEFAULT_LIMITS, code_kind, read_code_text
-from qdec.codes.limits import parse_circuit, parse_dem
-from qdec.errors import CodeError
+from qdec.codes.code import code_kind, read_code_text, read_dem
 from qdec.neural.tensor_file import write_whole
 from qdec.priors import FaultModel, Fitted, Moments, fit
 from qdec_tools.shots import ShotFile, open_shots
@@ -52,7 +50,7 @@ def run(wish: Wish, *, as_json: bool) -> int:
         DataError: the shots do not fit it.
     """
     text = read_code_text(wish.model)
-    model = FaultModel.read(_dem(wish.model, text))
+    model = FaultModel.read(read_dem(code_kind(wish.model), text)[0])
     file = open_shots(wish.dets, "detectors", model.dem.num_detectors)
     moments = Moments(model.dem.num_detectors, model.pairs)
     _count(file, wish.shots, moments)
@@ -84,17 +82,6 @@ def run(wish: Wish, *, as_json: bool) -> int:
     )
     console.print(f'written: {wish.out}  (prior = "{wish.out.name}" in a \\[\\[stream]] table)')
     return 0
-
-
-def _dem(path: Path, text: str) -> Any:
-    if code_kind(path) == "dem":
-        return parse_dem(text, DEFAULT_LIMITS)
-    circuit = parse_circuit(text, DEFAULT_LIMITS)
-    try:
-        return circuit.detector_error_model(decompose_errors=True, approximate_disjoint_errors=True)
-    except ValueError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise CodeError(f"Stim cannot derive a matchable DEM: {first_line}") from None
 
 
 def _count(file: ShotFile, which: Which, moments: Moments) -> None:

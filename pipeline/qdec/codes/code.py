@@ -91,20 +91,8 @@ class Code:
                 or detectors without a round; or the prior is of another code.
         """
         faults = None if prior is None else parse_dem(prior, limits)
-        if kind == "dem":
-            dem = parse_dem(text, limits)
-            digest = _digest(kind, text, round_map, prior)
-            return cls._make(digest, dem, faults, None, round_map, limits)
-        circuit = parse_circuit(text, limits)
+        dem, circuit = read_dem(kind, text, limits)
         digest = _digest(kind, text, round_map, prior)  # of what is known to be text
-        try:
-            dem = circuit.detector_error_model(
-                decompose_errors=True, approximate_disjoint_errors=True
-            )
-        except ValueError as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise CodeError(f"Stim cannot derive a matchable DEM: {first_line}") from None
-        check_dem(dem, limits)
         return cls._make(digest, dem, faults, circuit, round_map, limits)
 
     @classmethod
@@ -214,6 +202,27 @@ class Code:
         if self.layout.num_detectors > _DISTANCE_SEARCH_DETECTORS:
             return None
         return graphlike_distance(self.dem)
+
+
+def read_dem(
+    kind: CodeKind, text: str, limits: Limits = DEFAULT_LIMITS
+) -> tuple[stim.DetectorErrorModel, stim.Circuit | None]:
+    """The detector error model of a text, and the circuit that it was derived from, if any.
+
+    Raises:
+        CodeTooLarge: a bound is exceeded.
+        CodeError: the text is malformed, or the circuit has faults that cannot be decomposed.
+    """
+    if kind == "dem":
+        return parse_dem(text, limits), None
+    circuit = parse_circuit(text, limits)
+    try:
+        dem = circuit.detector_error_model(decompose_errors=True, approximate_disjoint_errors=True)
+    except ValueError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise CodeError(f"Stim cannot derive a matchable DEM: {first_line}") from None
+    check_dem(dem, limits)
+    return dem, circuit
 
 
 def readout_basis(circuit: stim.Circuit) -> Basis | None:
