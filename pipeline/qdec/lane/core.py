@@ -21,7 +21,6 @@ from qdec.bus.wire import (
     FromLane,
     Open,
     Opened,
-    OpenedBody,
     Pause,
     PauseReason,
     Proceed,
@@ -37,36 +36,23 @@ from qdec.lane.burn import NO_BURN
 from qdec.lane.degraded import Verdict
 from qdec.lane.library import Library
 from qdec.lane.offload import Offload
-from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening
-from qdec.lane.schedule import (
-    NEVER,
-    Turn,
-    Waiting,
-    effective_due,
-    latest_start,
-    patience_of_others,
-    plan,
-)
+from qdec.lane.opening import Doorkeeper, ElsewhereError, Opening, opened_body
+from qdec.lane.schedule import NEVER
+from qdec.lane.sections import Sections
 from qdec.lane.session import Arrival, Session
 from qdec.lane.stats import Slot
 from qdec.lane.watchdog import Watches
 from qdec.security.access import LOCAL, STATUS, Access, OpenStream, Watch
 from qdec.security.rarely import Rarely
-from qdec.windows.cut import answer_bytes
 
 Outgoing = tuple[bytes, list[bytes]]
 log = logging.getLogger("qdec.lane")
-# Windows per call of a decoder, and of one stream per section.
+# Windows per call of a decoder.
 _MAX_BATCH = 64
-_MAX_READY = 256
-# Longest section where no deadline is nearer, and how long `work` goes on before input is looked at
-# again. What is answered meanwhile leaves in one message.
-_SECTION_NS = 1_000_000
+# How long `work` goes on before input is looked at again.
+_SLICE_NS = 500_000
 # Who sends more than it may is told so at most this often; what it sends meanwhile is dropped.
 _TELL_NS = 100_000_000
-# No deadline, however short, keeps the lane from decoding some windows together.
-_SHORTEST_SECTION_NS = 200_000
-_SLICE_NS = 500_000
 # A stream's objectives are judged at one in so many calls of `show`: about once a second, and not
 # all streams' at a time.
 _SHOWS_PER_STEP = 10
@@ -117,10 +103,10 @@ class LaneCore:
         self._doorkeeper = Doorkeeper(config, lane, key, library)
         self._sessions: dict[int, Session] = {}
         self._by_name: dict[str, Session] = {}
-        self._ready: dict[int, Session] = {}
+        self._sections = Sections(self._cannot_go_on)
+        self._ready = self._sections.ready
         self._link = link
         self._offload: Offload | None = None  # for who needs it
-        self._section_ns = _SECTION_NS
         self._next_handle = 1
         self._last_epoch = 0
         self._probed: dict[bytes, list[tuple[bytes, Open, list[bytes], str]]] = {}
@@ -129,7 +115,6 @@ class LaneCore:
         self._tell_at: dict[str, int] = {}
         self._watches = Watches(self._slot, config)
         self._shown = 0
-        self._dense_cap = NEVER  # what a dense window may take now, whosever it is
 
     @property
     def sessions(self) -> int:
@@ -319,33 +304,10 @@ class LaneCore:
         if terms.kinds is not None and self._offload is None:
             margin_ns = self._doorkeeper.config.accelerator.margin_us * 1000
             self._offload = Offload(self._link, self.stats, margin_ns)
+            self._sections.offload = self._offload
         self._bound_sections()
         self.stats.opened += 1
-        state = decoder.state
-        frame_bytes, seam_bytes = answer_bytes(terms.code.spacetime)
-        body = OpenedBody(
-            stream=terms.stream,
-            next_round=decoder.received,
-            next_window=state.window,
-            credit_until=session.credit_until,
-            record_bytes=decoder.intake.record_bytes,
-            shot_rounds=terms.shot_rounds or 0,
-            frame_bytes=frame_bytes,
-            seam_bytes=seam_bytes,
-            observables=terms.code.num_observables,
-            window=terms.geometry.window,
-            commit=terms.geometry.commit,
-            tier=terms.tier.label,
-            deadline_us=terms.deadline_ns // 1000,
-            ring_rounds=decoder.credit_until - decoder.retain_from,
-            tail_in_one_frame=decoder.intake.tail_in_one_frame,
-            code_sha256=terms.code.digest.hex(),
-            identity=f"{terms.identity:016x}",
-            cursor=session.cursor,
-            notes=list(opening.notes),
-            part=terms.share[0],
-            parts=list(opening.endpoints),
-        )
+        body = opened_body(opening, session)
         self._send(peer, Opened(message.request, handle, session.epoch, body))
         if watch.degradation.paused:
             self._pause(session, PauseReason.DEGRADED)
@@ -363,17 +325,8 @@ class LaneCore:
         self.stats.closed += 1
 
     def _bound_sections(self) -> None:
-        """A window that becomes ready during a section can afford to wait for half its deadline."""
-        patience = {
-            s.handle: max(_SHORTEST_SECTION_NS, s.terms.deadline_ns // 2)
-            for s in self._sessions.values()
-        }
-        self._section_ns = min(_SECTION_NS, *patience.values(), NEVER)
-        others = patience_of_others(patience)
         most = self._doorkeeper.config.service.max_section_us * 1000
-        for session in self._sessions.values():
-            own = session.terms.deadline_ns
-            session.cap_ns = min(most, others[session.handle], own)
+        self._sections.bound(self._sessions.values(), most)
 
     # -- decode --------------------------------------------------------------------------------
 
@@ -389,14 +342,14 @@ class LaneCore:
         answered: dict[int, Session] = {}
         decoded = 0
         now = self._clock()
-        until = now + min(_SLICE_NS, self._section_ns)
+        until = now + min(_SLICE_NS, self._sections.longest_ns)
         if offload is not None:
             for session in offload.collect(now):
                 decoded += 1
                 self._answered(session, now)
                 answered[session.handle] = session
         while self._ready or (offload is not None and offload.is_urgent(now)):
-            jobs = self._section(now)
+            jobs = self._sections.next(now)
             if not jobs:
                 continue
             self._announce(jobs)
@@ -408,7 +361,7 @@ class LaneCore:
                 offload.matched(ended)
             self.stats.decode.add((ended - now) // windows, windows)
             decoded += windows
-            for session in self._served:
+            for session in self._sections.served:
                 self._answered(session, ended)
                 answered[session.handle] = session
             now = ended
@@ -423,7 +376,7 @@ class LaneCore:
     def _announce(self, jobs: list[Job]) -> None:
         """Before what cannot be interrupted: who hangs there has said since when."""
         if not self.stats.oldest_due_ns:
-            first = jobs[0].came.t_recv + self._served[0].terms.deadline_ns
+            first = jobs[0].came.t_recv + self._sections.served[0].terms.deadline_ns
             self.stats.oldest_due_ns = first
 
     def _answered(self, session: Session, now: int) -> None:
@@ -432,89 +385,10 @@ class LaneCore:
         if session.terms.kinds is not None and session.decoder.ready(1):
             self._ready[session.handle] = session
 
-    def _section(self, now: int) -> list[Job]:
-        """The windows to decode next; streams that have none are taken off the ready list."""
-        self._served: list[Session] = []
-        jobs: list[Job] = []
-        offload = self._offload
-        if offload is not None:
-            self._hand_over(offload, now)
-            for session, job in offload.urgent(now, self._section_ns):
-                self._served.append(session)
-                jobs.append(job)
-            if jobs or not self._ready:
-                return jobs
-        spent = 0
-        for handle, windows, until in self._turns(now):
-            if jobs and spent >= until:
-                break
-            session = self._ready[handle]
-            cap = min(session.cap_ns, self._dense_cap)
-            if jobs:  # with its seam a window may be another than was reckoned with
-                cap = min(cap, until - spent)
-            mine = self._jobs_of(session, windows, until - spent, cap)
-            if mine:
-                jobs.extend(mine)
-                spent += sum(job.cost for job in mine)
-                self._served.append(session)
-                if offload is not None and session.terms.kinds is not None:
-                    offload.answered_here(session, mine, now)
-            else:
-                self._ready.pop(handle, None)
-        return jobs
-
-    def _hand_over(self, offload: Offload, now: int) -> None:
-        """Give the accelerator what it may have; streams that it has no room for stay ready."""
-        for handle, session in list(self._ready.items()):
-            if session.terms.kinds is None:
-                continue
-            while room := offload.room(session.terms.tier, now)[0]:
-                jobs = self._jobs_of(session, room)
-                for job in jobs:
-                    offload.hand_over(session, job, now)
-                if not jobs:
-                    self._ready.pop(handle, None)
-                    break
-
-    def _turns(self, now: int) -> list[Turn]:
-        longest = self._section_ns
-        if self._offload is not None:
-            longest = min(longest, max(0, self._offload.wake_at - now))
-        self._dense_cap = NEVER
-        if len(self._ready) == 1:
-            (session,) = self._ready.values()
-            cost = session.decoder.cost.typical
-            most = min(_MAX_READY, longest // cost) if cost else 1
-            return [Turn(session.handle, max(1, most), longest)]
-        waiting: list[Waiting] = []
-        dense: list[Waiting] = []
-        for handle, session in list(self._ready.items()):
-            ready = session.decoder.ready(_MAX_READY)
-            if not ready:
-                del self._ready[handle]
-                continue
-            first = session.decoder.first_ready(session.cap_ns)
-            due = effective_due(first.came.t_recv, session.terms.deadline_ns, session.served)
-            one = Waiting(handle, due, first.cost, ready)
-            (dense if first.dense else waiting).append(one)
-        if dense and waiting:
-            # What is dense is worth less than that anybody else is in time.
-            self._dense_cap = latest_start((one.due, one.cost) for one in waiting) - now
-            dense = [one._replace(cost=1) if one.cost > self._dense_cap else one for one in dense]
-        waiting += dense
-        return plan(waiting, now, longest) if waiting else []
-
-    def _jobs_of(
-        self, session: Session, limit: int, budget: int = NEVER, cap: int = NEVER
-    ) -> list[Job]:
-        try:
-            return session.decoder.jobs(limit, budget, cap)
-        except Exception as error:
-            # A window that cannot be compiled: nobody else's stream may suffer for it.
-            log.exception("stream %s cannot go on", session.terms.stream)
-            self._refuse(session.peer, session.handle, session.epoch, 0, error)
-            self._drop(session)
-            return []
+    def _cannot_go_on(self, session: Session, error: Exception) -> None:
+        log.error("stream %s cannot go on", session.terms.stream, exc_info=error)
+        self._refuse(session.peer, session.handle, session.epoch, 0, error)
+        self._drop(session)
 
     def _commit(self, session: Session, decoded: int) -> None:
         """Encode what is next in order; `decoded` is when the last of it was."""

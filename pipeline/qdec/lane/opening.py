@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qdec.bus.cursor import Cursor, unseal
-from qdec.bus.wire import Open, OpenBody
+from qdec.bus.wire import Open, OpenBody, OpenedBody
 from qdec.codes import Code, Limits
 from qdec.codes.code import DEFAULT_LIMITS
 from qdec.commit import Flag, ShotDecoder, StreamDecoder, StreamState, WindowBank
@@ -18,11 +18,12 @@ from qdec.errors import CursorError, GeometryError, WireCode, WireError
 from qdec.lane.bounds import rounds_in_flight
 from qdec.lane.library import Library, kept_geometry, make_decoder, part_of
 from qdec.lane.making import identity
-from qdec.lane.session import Terms
+from qdec.lane.session import Session, Terms
 from qdec.match import Tier
 from qdec.match.escalate import Switching
 from qdec.match.tier import FALLBACK
 from qdec.windows import Geometry, choose_geometry, parse_geometry
+from qdec.windows.cut import answer_bytes
 
 # A guest's code is compiled in the lane's own thread. About five seconds of that are fine where
 # nobody else waits, and about one where somebody does: windows of 100 rounds at d=9, say.
@@ -50,6 +51,35 @@ class Opening:
     decoder: StreamDecoder | ShotDecoder
     notes: tuple[str, ...]
     endpoints: tuple[str, ...] = ()
+
+
+def opened_body(opening: Opening, session: Session) -> OpenedBody:
+    """What OPENED says of a stream that has just been opened."""
+    terms, decoder = opening.terms, opening.decoder
+    frame_bytes, seam_bytes = answer_bytes(terms.code.spacetime)
+    return OpenedBody(
+        stream=terms.stream,
+        next_round=decoder.received,
+        next_window=decoder.state.window,
+        credit_until=session.credit_until,
+        record_bytes=decoder.intake.record_bytes,
+        shot_rounds=terms.shot_rounds or 0,
+        frame_bytes=frame_bytes,
+        seam_bytes=seam_bytes,
+        observables=terms.code.num_observables,
+        window=terms.geometry.window,
+        commit=terms.geometry.commit,
+        tier=terms.tier.label,
+        deadline_us=terms.deadline_ns // 1000,
+        ring_rounds=decoder.credit_until - decoder.retain_from,
+        tail_in_one_frame=decoder.intake.tail_in_one_frame,
+        code_sha256=terms.code.digest.hex(),
+        identity=f"{terms.identity:016x}",
+        cursor=session.cursor,
+        notes=list(opening.notes),
+        part=terms.share[0],
+        parts=list(opening.endpoints),
+    )
 
 
 class ElsewhereError(Exception):
